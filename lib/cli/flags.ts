@@ -1,0 +1,134 @@
+import yargs, { type Options } from 'yargs'
+import { z } from 'zod'
+import { misuse } from '../job/problem.ts'
+import { parseOrExplain } from './explain.ts'
+
+/** Flags of every command, beside the settings that have a flag. */
+export const globals: Record<string, Options> = {
+  config: { type: 'string', describe: 'configuration file [/etc/cowhand/cowhand.yaml]' },
+  instances: { type: 'string', describe: 'directory of the instances [/var/lib/cowhand/instances]' },
+  store: { type: 'string', describe: 'where images come from [dir:/var/lib/cowhand/images]' },
+  json: { type: 'boolean', describe: 'print the result as one JSON document' },
+  'dry-run': { type: 'boolean', describe: 'print what would be done, and change nothing' },
+  progress: { type: 'string', choices: ['auto', 'tty', 'plain', 'json', 'none'], describe: 'progress on standard error [auto]' },
+  quiet: { type: 'boolean', describe: 'print errors only' },
+  verbose: { type: 'boolean', describe: 'print each step and action' },
+  'lock-wait': { type: 'string', describe: 'seconds to wait for another task [0 for an instance, 3600 for a base]' },
+  yes: { type: 'boolean', describe: 'do not ask before something is destroyed' },
+}
+
+/** A command as its flags are made of it. */
+export interface Command {
+  name: string
+  summary: string
+  job: z.ZodType
+  positional?: string[]
+  examples?: [command: string, what: string][]
+}
+
+interface Member {
+  type?: string
+  enum?: string[]
+  anyOf?: Member[]
+  description?: string
+  format?: string
+  default?: unknown
+}
+
+/** The members of a job's schema, as a JSON schema has them. */
+export function membersOf(job: z.ZodType): Record<string, Member & { required: boolean }> {
+  const schema = z.toJSONSchema(job, { io: 'input', unrepresentable: 'any' }) as { properties?: Record<string, Member>; required?: string[] }
+  const members = Object.entries(schema.properties ?? {})
+  return Object.fromEntries(members.map(([name, member]) => [name, { ...member, required: schema.required?.includes(name) ?? false }]))
+}
+
+function optionOf(member: Member): Options {
+  const isList = member.type === 'array'
+  const type = member.type === 'boolean' ? 'boolean' : isList ? 'array' : 'string'
+  return {
+    type,
+    describe: member.description ?? '',
+    ...(isList ? { string: true } : {}),
+    ...(member.enum ? { choices: member.enum } : {}),
+    ...(member.default === undefined ? {} : { defaultDescription: String(member.default) }),
+    ...(type === 'boolean' ? {} : { requiresArg: true }),
+  }
+}
+
+const parser = (words: string[]) =>
+  yargs(words)
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'boolean-negation': false,
+      'duplicate-arguments-array': false,
+      'greedy-arrays': false,
+    })
+    .locale('en')
+    .exitProcess(false)
+    .showHelpOnFail(false)
+    .fail((message, error) => {
+      throw error ?? new Misuse(message)
+    })
+    .version(false)
+    .help(false)
+
+class Misuse extends Error {}
+
+const describeCommand = ({ name, summary, positional = [], examples = [] }: Command, words: string[], members: Record<string, Member>) => {
+  const places = positional.map((place) => place.toUpperCase()).join(' ')
+  const flags = Object.entries(members).filter(([member]) => !positional.includes(member))
+  return parser(words)
+    .scriptName('cowhand')
+    .usage(`cowhand ${[name, places].filter(Boolean).join(' ')} [flags]\n\n${summary}`)
+    .options(Object.fromEntries(flags.map(([member, type]) => [member, { ...optionOf(type), group: 'Flags:' }])))
+    .options(Object.fromEntries(Object.entries(globals).map(([flag, option]) => [flag, { ...option, group: 'Everywhere:' }])))
+    .option('help', { type: 'boolean', describe: 'this text', group: 'Everywhere:' })
+    .example(examples)
+}
+
+/** The help of one command, as wide as the terminal. @param columns of the terminal */
+export const helpOf = (command: Command, columns: number): Promise<string> =>
+  describeCommand(command, [], membersOf(command.job)).wrap(Math.max(60, Math.min(columns, 110))).getHelp()
+
+/** What the operator typed, before it is checked: the job's members, and the flags that every command has. */
+export interface Typed {
+  job: Record<string, unknown>
+  globals: Record<string, unknown>
+  help: boolean
+}
+
+/**
+ * Read the words after a command.
+ * @throws {Problem} BAD_SPEC
+ */
+export function readWords(command: Command, words: string[]): Typed {
+  const members = membersOf(command.job)
+  const positional = command.positional ?? []
+  let typed: Record<string, unknown>
+  try {
+    typed = describeCommand(command, words, members).strictOptions().parseSync()
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    const message = error.message.split('\n')[0]
+    return misuse(`Cannot read the command line: ${message}`, `see what there is: cowhand ${command.name} --help`)
+  }
+  const places = (typed['_'] as unknown[]).map(String)
+  const job: Record<string, unknown> = {}
+  for (const [name, member] of Object.entries(members)) {
+    const index = positional.indexOf(name)
+    const value = index < 0 ? typed[name] : index === positional.length - 1 && member.type === 'array' ? places.splice(index) : places[index]
+    if (value !== undefined) job[name] = /^(integer|number)$/.test(member.type ?? '') && /^\d+$/.test(String(value)) ? Number(value) : value
+  }
+  const extra = places[positional.length]
+  if (extra !== undefined) misuse(`Cannot read the command line: "${extra}" is one word too many`, `see what there is: cowhand ${command.name} --help`)
+  return { job, globals: typed, help: typed['help'] === true }
+}
+
+/** The job that was typed, checked. @throws {Problem} BAD_SPEC */
+export function jobFrom<T>(command: Command, job: Record<string, unknown>): T {
+  const name = (key: string) => (command.positional?.includes(key) ? key.toUpperCase() : `--${key}`)
+  return parseOrExplain(command.job as z.ZodType<T>, job, name, `the command "${command.name}"`)
+}

@@ -1,0 +1,199 @@
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  statfsSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { errno, fail, refuse } from '../job/problem.ts'
+import { partOf } from '../job/layout.ts'
+import { formatSize } from '../job/spec.ts'
+
+const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC } = constants
+
+/** What a regular file is: sizes in bytes; `stamp` is another once the file was written to or replaced (a rename keeps it). */
+export interface FileFacts {
+  size: number
+  allocated: number
+  stamp: string
+}
+
+/**
+ * Facts of a regular file, or undefined where nothing is. Symbolic links are never followed.
+ * @throws {Problem} NOT_OURS when something else than a regular file has the name
+ */
+export function fileAt(path: string): FileFacts | undefined {
+  const found = lstatSync(path, { throwIfNoEntry: false, bigint: true })
+  if (!found) return undefined
+  if (!found.isFile()) refuse('NOT_OURS', `Cannot use "${path}": it is not a regular file`, `look at it, and move it away: ls -ld ${path}`)
+  return {
+    size: Number(found.size),
+    allocated: Number(found.blocks) * 512,
+    stamp: [found.size, found.mtimeNs, found.ino].join('.'),
+  }
+}
+
+/** Names in a directory, or undefined where there is none. */
+export function namesIn(directory: string): string[] | undefined {
+  try {
+    return readdirSync(directory)
+  } catch (error) {
+    if (errno(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Text of a small regular file, or undefined where nothing is. @param limit bytes, refused beyond */
+export function textAt(path: string, limit = 2 ** 20): string | undefined {
+  let fd: number
+  try {
+    fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  } catch (error) {
+    if (errno(error) === 'ENOENT') return undefined
+    throw error
+  }
+  try {
+    const facts = fstatSync(fd)
+    if (!facts.isFile()) refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, `look at it, and move it away: ls -ld ${path}`)
+    if (facts.size > limit)
+      refuse('NOT_OURS', `Cannot read "${path}": it is larger than ${formatSize(limit)}`, 'name the right file')
+    return readFileSync(fd, 'utf8')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** JSON of one of our own small files, or undefined where nothing is. @throws {Problem} NOT_OURS when it is no JSON */
+export function jsonAt(path: string): unknown {
+  const text = textAt(path)
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return refuse('NOT_OURS', `Cannot read "${path}": it is not JSON`, `look at it, and move it away: less ${path}`)
+  }
+}
+
+/** Text of a file that the operator named. @throws {Problem} BAD_SPEC where it cannot be read */
+export function readOperatorsFile(path: string, limit = 2 ** 20): string {
+  const text = textAt(resolve(path), limit)
+  return text ?? refuse('BAD_SPEC', `Cannot read "${path}": there is no such file`, 'name a file that exists')
+}
+
+/** Open the file that a program is to make, so that its flush can be asked of a descriptor that knew it from birth. */
+export const openPart = (path: string, mode = 0o644): number => openSync(path, O_CREAT | O_RDWR | O_NOFOLLOW | O_NONBLOCK, mode)
+
+/** An empty sparse file of this size; what was there is gone. @param size bytes */
+export function allocate(path: string, size: number): void {
+  const fd = openSync(path, O_CREAT | O_RDWR | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0o644)
+  try {
+    ftruncateSync(fd, size)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Write these bytes as a new file of this apparent size, flushed. It is not published yet. */
+export function writePart(path: string, bytes: Uint8Array, size: number, mode: number): void {
+  const fd = openSync(path, O_CREAT | O_RDWR | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, mode)
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at)
+    if (size > bytes.length) ftruncateSync(fd, size)
+    fchmodSync(fd, mode) // whatever the caller's umask is
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Flush a file or a directory: a name in it survives a power cut only after this. */
+export function flush(path: string): void {
+  const fd = openSync(path, O_RDONLY | O_NOFOLLOW)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Give a flushed part its final name: a reader finds the whole file or none. */
+export function publish(part: string, path: string): void {
+  flush(part)
+  renameSync(part, path)
+  flush(dirname(path))
+}
+
+/** A small file, whole or not at all. */
+export function writeWhole(path: string, text: string, mode: number): void {
+  writePart(partOf(path), Buffer.from(text), 0, mode)
+  renameSync(partOf(path), path)
+  flush(dirname(path))
+}
+
+export function makeDirectory(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true, mode })
+}
+
+/** True afterwards: no file has this name. */
+export function removeFile(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch (error) {
+    if (errno(error) !== 'ENOENT') throw error
+  }
+}
+
+/** The nearest directory above `path` that exists. */
+function nearest(path: string): string {
+  for (let at = path; ; at = dirname(at)) if (at === '/' || lstatSync(at, { throwIfNoEntry: false })) return at
+}
+
+/** Bytes that may still be written under a directory, whether or not it exists yet. */
+export function freeSpace(path: string): number {
+  const { bavail, bsize } = statfsSync(nearest(path))
+  return bavail * bsize
+}
+
+/** Refuse before anything is written where the file system cannot hold it. @param need bytes @param free bytes */
+export function requireSpace(need: number, free: number, directory: string): void {
+  if (need <= free) return
+  const message = `Cannot write ${formatSize(need)} under "${directory}": only ${formatSize(free)} are free there`
+  refuse('NO_SPACE', message, `free at least ${formatSize(need - free)}, or choose another --instances directory`)
+}
+
+/** What an error of the operating system means to the operator. */
+export function explainSystemError(error: unknown): never {
+  const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined
+  const what = path === undefined ? 'go on' : `use "${path}"`
+  switch (errno(error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return fail('NO_SPACE', `Cannot ${what}: no space is left on the device`, 'free some space, then run the same command again')
+    case 'EACCES':
+    case 'EPERM':
+      return refuse('NO_PERMISSION', `Cannot ${what}: permission denied`, 'run it as root, or choose --instances and --store that you may write to')
+    case 'EROFS':
+      return refuse('NO_PERMISSION', `Cannot ${what}: the file system is read-only`, 'make it writable: mount -o remount,rw')
+    case 'ELOOP':
+      return refuse('NOT_OURS', `Cannot ${what}: it is a symbolic link`, 'look at it, and move it away')
+    case 'ENOTDIR':
+      return refuse('NOT_OURS', `Cannot ${what}: something on its path is not a directory`, 'look at it, and move it away')
+    case 'EIO':
+      return fail('IO_FAILED', `Cannot ${what}: the device failed to read or write`, 'look at dmesg; when the device is well, run the same command again')
+  }
+  throw error
+}
+
+/** An operator's path, made absolute. */
+export const absolute = (path: string): string => (isAbsolute(path) ? path : resolve(path))

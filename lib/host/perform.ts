@@ -1,0 +1,164 @@
+import { closeSync, fsyncSync, renameSync, rmdirSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
+import type { Action } from '../job/action.ts'
+import type { Tell } from '../job/events.ts'
+import { fail, Problem } from '../job/problem.ts'
+import type { Algorithm } from '../job/spec.ts'
+import { allocate, explainSystemError, fileAt, flush, makeDirectory, openPart, publish, removeFile, writePart, writeWhole } from './files.ts'
+
+type Of<K extends Action['do']> = Extract<Action, { do: K }>
+
+/** What one task has done and measured: bytes that came over the network, and facts of the files it made. */
+export class Effects {
+  fetched = 0
+  readonly #tell: Tell
+  readonly #signal: AbortSignal
+  readonly #measured = new Map<string, Record<string, unknown>>()
+
+  constructor(tell: Tell, signal: AbortSignal) {
+    this.#tell = tell
+    this.#signal = signal
+  }
+
+  /**
+   * Do one action. A file that it was making and could not finish is gone afterwards, except a download's part.
+   * @throws {Problem} with what the operator can do
+   */
+  async perform(action: Action): Promise<void> {
+    this.#signal.throwIfAborted()
+    try {
+      await this.#do(action)
+    } catch (error) {
+      if (error instanceof Problem || this.#signal.aborted) throw error
+      explainSystemError(error)
+    }
+  }
+
+  #do(action: Action): Promise<void> | void {
+    switch (action.do) {
+      case 'run':
+        return this.#run(action)
+      case 'mkdir':
+        return makeDirectory(action.path, action.mode)
+      case 'write':
+        return writeWhole(action.path, action.text, action.mode)
+      case 'allocate':
+        return allocate(action.path, action.size)
+      case 'copy':
+        return this.#copy(action)
+      case 'overlay':
+        return this.#overlay(action)
+      case 'verify':
+        return this.#verify(action)
+      case 'fetch':
+        return this.#fetch(action)
+      case 'unpack':
+        return this.#unpack(action)
+      case 'examine':
+        return this.#examine(action)
+      case 'record':
+        return this.#record(action)
+      case 'publish':
+        return publish(action.from, action.to)
+      case 'rename':
+        renameSync(action.from, action.to)
+        return flush(dirname(action.to))
+      case 'remove':
+        return removeFile(action.path)
+      case 'rmdir':
+        return rmdirSync(action.path)
+    }
+  }
+
+  #progress(verb: string, path: string, unit: 'bytes' | 'percent' = 'bytes'): (done: number, total?: number) => void {
+    const what = `${verb} ${basename(path)}`
+    return (done, total) => this.#tell({ type: 'progress', what, done, unit, ...(total === undefined ? {} : { total }) })
+  }
+
+  async #run({ argv, env, writes }: Of<'run'>): Promise<void> {
+    const { program } = await import('./shell.ts')
+    const { percentIn } = await import('./qemu-img.ts')
+    const told = this.#progress(argv[1] ?? 'run', writes ?? argv.at(-1) ?? '', 'percent')
+    const onOutput = (chunk: string) => {
+      const percent = percentIn(chunk)
+      if (percent !== undefined) told(percent, 100)
+    }
+    const options = { signal: this.#signal, onOutput, ...(env ? { env } : {}) }
+    if (writes === undefined) return void (await program(argv, options))
+    // A failed flush is told to the descriptors that were open then: ours is, the program's exit code may lie.
+    const fd = openPart(writes)
+    try {
+      await program(argv, options)
+      fsyncSync(fd)
+    } catch (error) {
+      removeFile(writes)
+      throw error
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  #overlay({ path, base, baseFormat, size }: Of<'overlay'>): Promise<void> {
+    return import('../image/qcow2.ts').then(({ overlayBytes }) => {
+      const { bytes, fileSize } = overlayBytes({ virtualSize: size, backing: base, backingFormat: baseFormat })
+      writePart(path, bytes, fileSize, 0o600)
+    })
+  }
+
+  async #copy({ from, to, digest }: Of<'copy'>): Promise<void> {
+    await this.#run({
+      do: 'run',
+      argv: ['cp', '--reflink=auto', '--sparse=always', '--no-preserve=mode', '--', from, to],
+      why: 'copy',
+      writes: to,
+    })
+    await this.#prove(to, digest, from)
+  }
+
+  #verify({ path, digest }: Of<'verify'>): Promise<void> {
+    return this.#prove(path, digest, path)
+  }
+
+  /** Hash a file and keep its digest for the record. @param name what the operator calls it */
+  async #prove(path: string, expected: string | undefined, name: string): Promise<void> {
+    const { hashFile } = await import('../image/digest.ts')
+    const told = this.#progress('hash', name)
+    const total = fileAt(path)?.size
+    const algorithm = (expected?.split(':')[0] ?? 'sha256') as Algorithm
+    const digest = await hashFile(path, algorithm, { signal: this.#signal, onProgress: (done) => told(done, total) })
+    if (expected !== undefined && digest !== expected) {
+      const message = `Cannot use "${name}": its digest is ${digest}, expected ${expected}`
+      fail('CHECKSUM_MISMATCH', message, 'get the file again, or ask its maker for the right checksum')
+    }
+    this.#measured.set(path, { digest })
+  }
+
+  async #fetch({ url, to, digest, size }: Of<'fetch'>): Promise<void> {
+    const { fetchImage } = await import('../image/fetch.ts')
+    const onProgress = this.#progress('fetch', new URL(url).pathname)
+    const got = await fetchImage({ url, to, digest, signal: this.#signal, onProgress, ...(size === undefined ? {} : { size }) })
+    this.fetched += got.size
+  }
+
+  async #unpack({ from, packing, to, limit }: Of<'unpack'>): Promise<void> {
+    const { unpack } = await import('../image/unpack.ts')
+    const { environment } = await import('./environment.ts')
+    const onProgress = this.#progress('unpack', from)
+    try {
+      await unpack({ from, packing, to, limit, signal: this.#signal, onProgress, env: environment() })
+    } catch (error) {
+      removeFile(to)
+      throw error
+    }
+  }
+
+  async #examine({ path, format, ceiling, of = path }: Of<'examine'>): Promise<void> {
+    const { examine } = await import('../image/examine.ts')
+    this.#measured.set(of, { ...this.#measured.get(of), ...(await examine(path, { format, ceiling })) })
+  }
+
+  #record({ path, of, fields }: Of<'record'>): void {
+    const { size, stamp } = fileAt(of) ?? {}
+    writeWhole(path, `${JSON.stringify({ version: 1, ...fields, ...this.#measured.get(of), size, stamp }, null, 2)}\n`, 0o644)
+  }
+}

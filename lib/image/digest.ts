@@ -1,0 +1,74 @@
+import type { Hash } from 'node:crypto'
+import type { FileHandle } from 'node:fs/promises'
+import { refuse } from '../job/problem.ts'
+import type { Algorithm } from '../job/spec.ts'
+
+/** Memory that hashing takes, twice: one part is hashed while the next is read. */
+const gather = 2 ** 20
+
+export interface HashOptions {
+  /** Called at most ten times a second, and at the end. @param done bytes */
+  onProgress?: ((done: number) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+
+/** The same listener, called at most ten times a second; `last` calls it in any case. */
+export function paced<A extends unknown[]>(listener: ((...args: A) => void) | undefined) {
+  let next = 0
+  const tell = (...args: A): void => {
+    const now = performance.now()
+    if (!listener || now < next) return
+    next = now + 100
+    listener(...args)
+  }
+  return { tell, last: (...args: A): void => listener?.(...args) }
+}
+
+/**
+ * Add a file's first `length` bytes to a hash, holes as the zeros that they read as.
+ * @returns bytes that there were: fewer than `length` where the file ends before
+ */
+export async function hashInto(
+  hash: Hash,
+  file: FileHandle,
+  length: number,
+  options: HashOptions = {},
+): Promise<number> {
+  const { tell, last } = paced(options.onProgress)
+  let done = 0
+  let [current, other] = [Buffer.allocUnsafeSlow(gather), Buffer.allocUnsafeSlow(gather)]
+  const read = async (into: Buffer) => (await file.read(into, 0, Math.min(gather, length - done), done)).bytesRead
+  let got = length > 0 ? await read(current) : 0
+  while (got > 0) {
+    options.signal?.throwIfAborted()
+    done += got
+    const ahead = done < length ? read(other) : 0
+    hash.update(current.subarray(0, got))
+    got = await ahead
+    ;[current, other] = [other, current]
+    tell(done)
+  }
+  last(done)
+  return done
+}
+
+/**
+ * The digest of a whole file, as `sha256:HEX`. Memory is bounded; the file is read once, in order.
+ * @throws {Problem} NOT_OURS when it is not a regular file; the signal's reason when aborted
+ */
+export async function hashFile(path: string, algorithm: Algorithm, options: HashOptions = {}): Promise<string> {
+  const { constants } = await import('node:fs')
+  const { open } = await import('node:fs/promises')
+  const { createHash } = await import('node:crypto')
+  options.signal?.throwIfAborted()
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    if (!(await file.stat()).isFile())
+      refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, `name a regular file: ls -ld ${path}`)
+    const hash = createHash(algorithm)
+    await hashInto(hash, file, Number.POSITIVE_INFINITY, options)
+    return `${algorithm}:${hash.digest('hex')}`
+  } finally {
+    await file.close()
+  }
+}

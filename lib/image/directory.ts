@@ -1,0 +1,71 @@
+import { fileAt, jsonAt, namesIn } from '../host/files.ts'
+import { recordOf } from '../job/layout.ts'
+import { refuse } from '../job/problem.ts'
+import type { Settings } from '../job/settings.ts'
+import type { Algorithm } from '../job/spec.ts'
+import { type Image, ImageRecord } from './image.ts'
+
+/** The directory of the store `dir:/PATH`. */
+export const directoryOf = (settings: Settings): string => settings.store.slice('dir:'.length)
+
+/** The record of one name in the store, or undefined. @throws {Problem} NOT_OURS when its record cannot be read */
+export function recordIn(directory: string, name: string): ImageRecord | undefined {
+  const path = recordOf(`${directory}/${name}`)
+  const json = jsonAt(path)
+  if (json === undefined) return undefined
+  const record = ImageRecord.safeParse(json)
+  return record.success
+    ? record.data
+    : refuse(
+        'NOT_OURS',
+        `Cannot read "${path}": it is not a record of cowhand`,
+        `look at it, and move it away: less ${path}`,
+      )
+}
+
+const asImage = (directory: string, record: ImageRecord): Image => ({
+  ...record,
+  id: record.digest,
+  source: `${directory}/${record.file}`,
+})
+
+/** Every image of the store, by name. */
+export function listDirectory(settings: Settings): Image[] {
+  const directory = directoryOf(settings)
+  const names = (namesIn(directory) ?? []).filter((name) => name.endsWith('.json')).sort()
+  return names.flatMap((name) => {
+    const record = recordIn(directory, name.slice(0, -'.json'.length))
+    return record && fileAt(`${directory}/${record.file}`) ? [asImage(directory, record)] : []
+  })
+}
+
+/**
+ * The image of this name or id, its bytes being those that were added: a file that was written to or replaced
+ * since is hashed again and has to be the same.
+ * @throws {Problem} IMAGE_NOT_FOUND, IMAGE_CHANGED
+ */
+export async function findInDirectory(reference: string, settings: Settings): Promise<Image> {
+  const directory = directoryOf(settings)
+  const plain = /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(reference)
+  const record = plain ? recordIn(directory, reference) : undefined
+  const image = record ? asImage(directory, record) : listDirectory(settings).find(({ id }) => id === reference)
+  const facts = image && fileAt(image.source)
+  if (!facts)
+    refuse(
+      'IMAGE_NOT_FOUND',
+      `Cannot find image "${reference}": the store ${directory} has no such name or id`,
+      `see what it has: cowhand image list; or add it: cowhand image add FILE --name ${plain ? reference : 'NAME'}`,
+    )
+  if (facts.stamp === image.stamp) return image
+  const { hashFile } = await import('./digest.ts')
+  const digest = await hashFile(image.source, image.digest.split(':')[0] as Algorithm, {})
+  if (digest !== image.digest) {
+    const message = `Cannot use image "${image.name}": its file ${image.source} was replaced since it was added`
+    refuse(
+      'IMAGE_CHANGED',
+      message,
+      `put the old file back, or take the new one in: cowhand image remove ${image.name}, then cowhand image add`,
+    )
+  }
+  return { ...image, stamp: facts.stamp }
+}

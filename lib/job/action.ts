@@ -1,0 +1,100 @@
+import { type Format, formatSize, type Packing } from './spec.ts'
+
+/**
+ * One thing that changes the world. Actions are data, so that they can be printed, counted, timed and cut off;
+ * the set is closed and `perform` knows how to do each.
+ */
+export type Action =
+  /**
+   * Start a program. `writes`: the file it makes, held open meanwhile so that a failed flush is noticed;
+   * `space`: bytes that it may allocate, at most.
+   */
+  | { do: 'run'; argv: string[]; why: string; writes?: string; env?: Record<string, string>; space?: number }
+  | { do: 'mkdir'; path: string; mode: number }
+  /** A whole small file, by way of `PATH.part`. `text` may hold secrets and is never printed. */
+  | { do: 'write'; path: string; text: string; mode: number }
+  /** An empty sparse file of this size. */
+  | { do: 'allocate'; path: string; size: number }
+  /** A sparse copy that shares blocks where the file system can. */
+  | { do: 'copy'; from: string; to: string; size: number; digest?: string }
+  /** A qcow2 overlay as `qemu-img create -b` makes it. */
+  | { do: 'overlay'; path: string; base: string; baseFormat: 'raw' | 'qcow2'; size: number }
+  /** Hash a file, and prove its digest where one is given; changes nothing. */
+  | { do: 'verify'; path: string; digest?: string }
+  /** Get bytes from a server into a part that can be resumed, and prove their digest. */
+  | { do: 'fetch'; url: string; to: string; digest: string; size?: number }
+  /** Uncompress, sparsely, at most `limit` bytes. */
+  | { do: 'unpack'; from: string; packing: Packing; to: string; limit: number }
+  /** Reject the image unless it is what was declared; changes nothing. `of`: the file that it was unpacked from. */
+  | { do: 'examine'; path: string; format: Format; ceiling: number; of?: string }
+  /** Write down beside a file how it was made, with what was measured of it on the way. */
+  | { do: 'record'; path: string; of: string; fields: Record<string, unknown> }
+  /** Flush the part, give it its name, flush the directory: from then on it is whole. */
+  | { do: 'publish'; from: string; to: string }
+  | { do: 'rename'; from: string; to: string }
+  | { do: 'remove'; path: string }
+  /** Remove an empty directory. */
+  | { do: 'rmdir'; path: string }
+
+/** Start a program: `argv` (never a command line), and why. */
+export const run = (
+  argv: string[],
+  why: string,
+  more: Omit<Extract<Action, { do: 'run' }>, 'do' | 'argv' | 'why'> = {},
+): Action => ({ do: 'run', argv, why, ...more })
+
+const word = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
+
+/** The action as one line for people: what a dry run prints and a log keeps. Without secrets. */
+export function sayAction(action: Action): string {
+  switch (action.do) {
+    case 'run':
+      return action.argv.map(word).join(' ')
+    case 'mkdir':
+      return `mkdir ${word(action.path)}`
+    case 'write':
+      return `write ${word(action.path)} (${Buffer.byteLength(action.text)} bytes)`
+    case 'allocate':
+      return `allocate ${word(action.path)} (${formatSize(action.size)}, sparse)`
+    case 'copy':
+      return `copy ${word(action.from)} ${word(action.to)} (${formatSize(action.size)})`
+    case 'overlay':
+      return `overlay ${word(action.path)} (${formatSize(action.size)}) on ${word(action.base)}`
+    case 'verify':
+      return `verify ${word(action.path)} (${action.digest ?? 'sha256'})`
+    case 'fetch':
+      return `fetch ${word(action.url)} ${word(action.to)}${action.size === undefined ? '' : ` (${formatSize(action.size)})`}`
+    case 'unpack':
+      return `unpack ${word(action.from)} ${word(action.to)} (${action.packing})`
+    case 'examine':
+      return `examine ${word(action.path)} (${action.format})`
+    case 'record':
+      return `record ${word(action.path)}`
+    case 'publish':
+    case 'rename':
+      return `${action.do} ${word(action.from)} ${word(action.to)}`
+    case 'remove':
+      return `remove ${word(action.path)}`
+    case 'rmdir':
+      return `rmdir ${word(action.path)}`
+  }
+}
+
+/** Bytes that come over the network for an action, and that it may allocate; absent where it is neither. */
+export function costOf(action: Action): { fetch?: number; space?: number } {
+  switch (action.do) {
+    case 'fetch':
+      return action.size === undefined ? {} : { fetch: action.size, space: action.size }
+    case 'copy':
+      return { space: action.size }
+    case 'overlay':
+      return { space: overlayCost }
+    case 'run':
+      return action.space === undefined ? {} : { space: action.space }
+    default:
+      return {}
+  }
+}
+
+/** An empty overlay: header, refcounts and L1 table. */
+const overlayCost = 4 * 2 ** 16

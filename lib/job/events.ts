@@ -1,0 +1,19 @@
+import { z } from 'zod'
+
+/** What is told while a job runs: to the terminal, or as NDJSON with `--progress json`. */
+export const Event = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('step'), step: z.string(), status: z.string() }),
+  z.strictObject({ type: z.literal('action'), step: z.string(), action: z.string() }),
+  z.strictObject({
+    type: z.literal('progress'),
+    what: z.string().describe('verb and thing, such as: fetch debian.qcow2'),
+    done: z.number(),
+    total: z.number().optional().describe('where it is known'),
+    unit: z.enum(['bytes', 'percent']),
+  }),
+  z.strictObject({ type: z.literal('notice'), message: z.string() }),
+])
+export type Event = z.output<typeof Event>
+
+/** Tells an event. Must not throw. */
+export type Tell = (event: Event) => void

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto'
+
+/**
+ * Where things live: the names of the old Nova driver, so that an operator of such hosts recognises every file
+ * (BEHAVIOUR.md S1-S10). Pure: paths follow from the job, nothing is looked up.
+ */
+const GiB = 2 ** 30
+const MiB = 2 ** 20
+
+export const basesOf = (instances: string): string => `${instances}/_base`
+export const locksOf = (instances: string): string => `${instances}/locks`
+export const instanceOf = (instances: string, name: string): string => `${instances}/${name}`
+
+/** A base is named for its image's id, so that two images never meet in one file. */
+export const baseName = (imageId: string): string => createHash('sha1').update(imageId).digest('hex')
+
+/** The base of one size that Nova put disks on (`base_layout: sized`). @param size bytes, whole GiB */
+export const sizedBaseName = (base: string, size: number): string => `${base}_${size / GiB}`
+
+/** Sizes that are no whole GiB, and other file systems than the default, get names that cannot meet Nova's. */
+export function ephemeralBaseName(size: number, osType: string, format: string): string {
+  const amount = size % GiB === 0 ? `${size / GiB}` : `${size}b`
+  const usual = format === (osType === 'windows' ? 'ntfs' : 'ext4')
+  return `ephemeral_0_${amount}_${osType}${usual ? '' : `_${format}`}`
+}
+
+/** @param size bytes, whole MiB */
+export const swapBaseName = (size: number): string => `swap_${size / MiB}`
+
+export const isWholeGiB = (size: number): boolean => size % GiB === 0
+export const isWholeMiB = (size: number): boolean => size % MiB === 0
+
+/** A file that is being made stands beside the one it becomes. */
+export const partOf = (path: string): string => `${path}.part`
+export const convertedOf = (base: string): string => `${base}.converted`
+export const unpackedOf = (base: string): string => `${base}.unpacked`
+/** How the file was made, written before the file gets its name. */
+export const recordOf = (path: string): string => `${path}.json`
+
+export const baseLock = (base: string): string => `base.${base.slice(base.lastIndexOf('/') + 1)}`
+export const instanceLock = (name: string): string => `instance.${name}`
+
+/** Every file that cowhand puts into an instance's directory: what `delete` may remove. */
+export const instanceFiles = [
+  'disk',
+  'disk.local',
+  'disk.swap',
+  'disk.config',
+  'disk.info',
+  'console.log',
+  'libvirt.xml',
+  'instance.json',
+] as const
+
+export const diskNames = ['disk', 'disk.local', 'disk.swap'] as const
+export type DiskName = (typeof diskNames)[number]
+
+/** One disk of a domain: the file and the device that the guest sees. */
+export interface Device {
+  file: DiskName
+  target: 'vda' | 'vdb' | 'vdc'
+}
+
+/**
+ * The devices of an instance (S10): root vda, ephemeral vdb, swap on the next free one. A volume that already maps
+ * the second device takes the ephemeral disk's place.
+ */
+export function devicesOf(wish: { ephemeral?: number | undefined; swap?: number | undefined }, volumes: string[]): Device[] {
+  const ephemeral = wish.ephemeral !== undefined && !volumes.includes('vdb')
+  const devices: Device[] = [{ file: 'disk', target: 'vda' }]
+  if (ephemeral) devices.push({ file: 'disk.local', target: 'vdb' })
+  if (wish.swap !== undefined)
+    devices.push({ file: 'disk.swap', target: ephemeral || volumes.includes('vdb') ? 'vdc' : 'vdb' })
+  return devices
+}

@@ -1,0 +1,71 @@
+/** What went wrong, for a script: what kind of answer it is decides the exit code. */
+export type Kind = 'failed' | 'usage' | 'refused' | 'busy'
+
+/** The contract with callers: README, "Exit codes". Signals are 128+n. */
+export const exitCode: Record<Kind, number> = { failed: 1, usage: 2, refused: 3, busy: 4 }
+
+/** Every code that `error.code` can have. They are stable: scripts compare them. */
+export const codes = [
+  'BAD_SPEC', // a flag, a job document or the configuration is wrong
+  'CHECKSUM_MISMATCH',
+  'CHECKSUM_MISSING', // nothing vouches for the bytes
+  'CONFIRMATION_NEEDED', // destructive, nobody to ask, no --yes
+  'DISK_TOO_SMALL',
+  'DOMAIN_EXISTS', // libvirt has another domain of this name
+  'FETCH_FAILED',
+  'IMAGE_CHANGED', // a file of the store was replaced behind our back
+  'IMAGE_EXISTS',
+  'IMAGE_NOT_FOUND',
+  'IMAGE_REJECTED',
+  'INSTANCE_DIFFERS', // it exists, and was made with another wish
+  'INSTANCE_NOT_FOUND',
+  'IN_USE', // a running guest has it open
+  'INTERNAL',
+  'INTERRUPTED',
+  'IO_FAILED',
+  'LOCKED',
+  'MISSING_PREREQUISITE', // an earlier step has to be run first
+  'NO_PERMISSION',
+  'NO_SPACE',
+  'NOT_OURS', // something that cowhand did not make is in the way
+  'TOOL_FAILED',
+  'TOOL_MISSING',
+  'UNSUPPORTED',
+] as const
+export type Code = (typeof codes)[number]
+
+/**
+ * An error that an operator can act on: a sentence `Cannot VERB "THING": STATE` and a remedy that can be typed.
+ * Whatever else is thrown is a fault of ours and is reported as INTERNAL.
+ */
+export class Problem extends Error {
+  readonly code: Code
+  readonly kind: Kind
+  readonly remedy: string
+  constructor(kind: Kind, code: Code, message: string, remedy: string) {
+    super(message)
+    this.name = 'Problem'
+    this.kind = kind
+    this.code = code
+    this.remedy = remedy
+  }
+}
+
+/** Something else is there, or a decision is needed: nothing is changed (exit 3). @throws {Problem} always */
+export function refuse(code: Code, message: string, remedy: string): never {
+  throw new Problem('refused', code, message, remedy)
+}
+
+/** It could not be done this time; the same command again goes on (exit 1). @throws {Problem} always */
+export function fail(code: Code, message: string, remedy: string): never {
+  throw new Problem('failed', code, message, remedy)
+}
+
+/** The request itself is wrong (exit 2). @throws {Problem} always */
+export function misuse(message: string, remedy: string): never {
+  throw new Problem('usage', 'BAD_SPEC', message, remedy)
+}
+
+/** The error code of the operating system (`ENOENT` …), if it is one of those. */
+export const errno = (error: unknown): string | undefined =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined

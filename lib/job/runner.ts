@@ -1,0 +1,135 @@
+import { type Action, costOf, sayAction } from './action.ts'
+import type { Tell } from './events.ts'
+import { Problem } from './problem.ts'
+import type { StepResult } from './result.ts'
+import type { Settings } from './settings.ts'
+import type { Call } from './step.ts'
+
+/** What the runner needs of the outside; tests cut it off here. */
+export interface World {
+  settings: Settings
+  tell: Tell
+  /** Do one action. @throws {Problem} when it cannot be done */
+  perform: (action: Action) => Promise<void>
+  /** Hold a lock until it is given back. */
+  lock: (name: string) => Promise<Held>
+}
+
+export interface Held {
+  assertHeld: () => void
+  release: () => void
+}
+
+/** The steps so far are kept on the error, so that a report can show how far it came. */
+export class Stopped extends Error {
+  readonly steps: StepResult[]
+  constructor(steps: StepResult[], cause: unknown) {
+    super('stopped', { cause })
+    this.steps = steps
+  }
+}
+
+const published = (action: Action): string[] => {
+  if (action.do === 'publish' || action.do === 'rename') return [action.to]
+  return action.do === 'write' || action.do === 'mkdir' ? [action.path] : []
+}
+
+const asResult = (step: string, actions: Action[], status: StepResult['status'], seconds = 0): StepResult => ({
+  step,
+  status,
+  changed: status === 'changed',
+  seconds,
+  actions: actions.map((action) => ({ action: sayAction(action), ...costOf(action) })),
+})
+
+/** Refusals that an earlier step of the same plan may do away with. */
+const waits: string[] = ['MISSING_PREREQUISITE', 'IN_USE']
+
+/** One look and the plan that follows from it. `ahead`: paths that earlier steps of this plan are going to make. */
+async function planOf(call: Call, settings: Settings, ahead: ReadonlySet<string>): Promise<Action[]> {
+  const input = call.step.input.parse(call.input)
+  return call.step.plan(input, await call.step.inspect(input, settings, ahead))
+}
+
+/**
+ * The whole plan, with nothing changed: this is the dry run, and it comes before every run, so that whatever can be
+ * refused is refused while everything is still as it was.
+ * @throws {Stopped} at the first step that refuses
+ */
+export async function planAll(calls: Call[], settings: Settings): Promise<StepResult[]> {
+  const ahead = new Set<string>()
+  const results: StepResult[] = []
+  for (const call of calls) {
+    const { name } = call.step
+    try {
+      const actions = await planOf(call, settings, ahead)
+      for (const path of actions.flatMap(published)) ahead.add(path)
+      results.push(asResult(name, actions, actions.length > 0 ? 'planned' : 'ok'))
+    } catch (problem) {
+      // What an earlier step will change cannot be looked at yet, so this one cannot be foreseen.
+      if (problem instanceof Problem && waits.includes(problem.code) && results.some(({ status }) => status === 'planned'))
+        results.push(asResult(name, [], 'pending'))
+      else throw new Stopped([...results, asResult(name, [], 'failed')], problem)
+    }
+  }
+  return results
+}
+
+/**
+ * Run the calls in turn: under its locks each step looks, plans, acts and looks again; then nothing may be left.
+ * A lock is kept from step to step while the next one needs it too, so that nobody comes in between.
+ * @throws {Stopped} with the steps so far
+ */
+export async function runAll(calls: Call[], jobLocks: string[], world: World): Promise<StepResult[]> {
+  const held = new Map<string, Held>()
+  const hold = async (names: string[]) => {
+    for (const name of names) if (!held.has(name)) held.set(name, await world.lock(name))
+  }
+  const letGo = (keep: string[]) => {
+    for (const [name, lock] of held) {
+      if (keep.includes(name)) continue
+      held.delete(name)
+      lock.release()
+    }
+  }
+  const locksOf = (call: Call | undefined): string[] => (call ? (call.step.locks?.(call.step.input.parse(call.input)) ?? []) : [])
+  const results: StepResult[] = []
+  let name = ''
+  try {
+    await hold(jobLocks)
+    for (const [index, call] of calls.entries()) {
+      name = call.step.name
+      const started = performance.now()
+      await hold(locksOf(call))
+      const actions = await planOf(call, world.settings, new Set())
+      world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'running' : 'ok' })
+      for (const action of actions) {
+        world.tell({ type: 'action', step: name, action: sayAction(action) })
+        for (const lock of held.values()) lock.assertHeld()
+        await world.perform(action)
+      }
+      if (actions.length > 0) await settle(call, world.settings)
+      results.push(asResult(name, actions, actions.length > 0 ? 'changed' : 'ok', (performance.now() - started) / 1000))
+      world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
+      letGo([...jobLocks, ...locksOf(calls[index + 1])])
+    }
+    return results
+  } catch (problem) {
+    throw new Stopped([...results, asResult(name, [], 'failed')], problem)
+  } finally {
+    letGo([])
+  }
+}
+
+/** Look again: a plan that is not empty now would never be, and the step did not do what it says. */
+async function settle(call: Call, settings: Settings): Promise<void> {
+  const left = await planOf(call, settings, new Set())
+  if (left.length === 0) return
+  const first = left.map(sayAction)[0]
+  throw new Problem(
+    'failed',
+    'INTERNAL',
+    `Cannot finish "${call.step.name}": after it ran, this is still to do: ${first}`,
+    'this is a fault of cowhand: please report it with the output of the same command and --verbose',
+  )
+}

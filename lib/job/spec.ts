@@ -1,0 +1,95 @@
+import { z } from 'zod'
+
+const units: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }
+
+/**
+ * Bytes that a size such as `20G`, `512M` or `1073741824` means; the units are binary, as qemu-img's.
+ * @returns undefined where the text is no absolute, positive, exact size
+ */
+export function parseSize(text: string): number | undefined {
+  const match = /^([1-9][0-9]{0,15})([KMGT]?)$/.exec(text)
+  const unit = units[match?.[2] ?? 'none']
+  if (!match?.[1] || unit === undefined) return undefined
+  const bytes = Number(match[1]) * unit
+  return Number.isSafeInteger(bytes) ? bytes : undefined
+}
+
+/** A size in bytes as an operator reads it: `2G`, `1.5G`, `196K`; exact where it is a whole unit. */
+export function formatSize(bytes: number): string {
+  const [unit, factor] = Object.entries(units).findLast(([, f]) => bytes >= f) ?? ['', 1]
+  const rounded = Math.round((bytes / factor) * 10) / 10
+  return `${rounded}${unit}`
+}
+
+/** A size, in bytes, of a disk: disks consist of sectors of 512 bytes. Text with a binary unit, or a number. */
+export const Bytes = z
+  .union([z.string(), z.number().int()])
+  .transform((size, context) => {
+    const bytes = parseSize(String(size))
+    if (bytes === undefined)
+      context.addIssue({ code: 'custom', message: 'is not an absolute size such as 20G, 512M or 1073741824' })
+    else if (bytes % 512 !== 0) context.addIssue({ code: 'custom', message: 'is not a multiple of 512 bytes' })
+    return bytes ?? 0
+  })
+  .meta({ format: 'size' })
+
+const reserved = /^(_.*|locks|.*_resize|.*\.(part|converted|incoming))$/
+
+/** The grammar of every name that becomes a file name: no path, option, pattern or markup can be made of it. */
+const Name = z
+  .string()
+  .max(63, 'is longer than 63 characters')
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'may have only letters, digits, ".", "_" and "-", and starts with a letter or digit')
+
+export const InstanceName = Name.refine((name) => !reserved.test(name), 'is a name that cowhand uses itself')
+export const ImageName = Name.refine((name) => !/\.(json|part)$/.test(name), 'ends like a file of cowhand itself')
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+const control = /[\u0000-\u001f\u007f]/
+
+export const AbsolutePath = z
+  .string()
+  .regex(/^\//, 'is not an absolute path')
+  .refine((path) => !control.test(path), 'has a control character')
+  .refine((path) => !path.split('/').includes('..'), 'has a ".." in it')
+  .meta({ format: 'path' })
+
+/** A file that the operator names; relative to where the command is called. */
+export const FilePath = z
+  .string()
+  .min(1, 'is empty')
+  .refine((path) => !control.test(path), 'has a control character')
+  .meta({ format: 'path' })
+
+export const algorithms = { sha256: 64, sha512: 128 } as const
+export type Algorithm = keyof typeof algorithms
+
+/** `sha256:HEX` or `sha512:HEX`, in lower case: how cowhand writes what bytes a file must have. */
+export const Digest = z
+  .string()
+  .toLowerCase()
+  .refine((digest) => {
+    const [algorithm = '', hex = ''] = digest.split(':')
+    return hex.length === algorithms[algorithm as Algorithm] && /^[0-9a-f]+$/.test(hex)
+  }, 'is not sha256:HEX or sha512:HEX')
+
+/** Formats of disk images that cowhand reads, as qemu-img names them. `vpc` is what others call VHD. */
+export const formats = ['qcow2', 'raw', 'vmdk', 'vdi', 'vpc', 'vhdx'] as const
+export type Format = (typeof formats)[number]
+
+export const Format = z.preprocess((name) => (name === 'vhd' ? 'vpc' : name), z.enum(formats)).meta({ enum: [...formats, 'vhd'] })
+
+/** What an image file may be packed with, and the program that unpacks it to its standard output. */
+export const packers = {
+  gz: ['gzip', '-dc'],
+  xz: ['xz', '-dc'],
+  zst: ['zstd', '-dcq'],
+  bz2: ['bzip2', '-dc'],
+} as const
+export type Packing = keyof typeof packers
+
+export const OsType = z.enum(['linux', 'windows'])
+
+export const ephemeralFormats = ['ext4', 'ext3', 'xfs', 'vfat', 'ntfs'] as const
+export const EphemeralFormat = z.enum(ephemeralFormats)
+export type EphemeralFormat = z.output<typeof EphemeralFormat>

@@ -1,0 +1,52 @@
+import type { z } from 'zod'
+import type { Action } from './action.ts'
+import type { Settings } from './settings.ts'
+
+/**
+ * One idempotent change. `inspect` reads the world and changes nothing; `plan` is pure and answers with the actions
+ * that are missing: none when it is already so. When something else is in the way, `plan` refuses.
+ */
+export interface Step<I extends z.ZodType = z.ZodType, F = unknown> {
+  name: string
+  summary: string
+  input: I
+  /** Names of the locks that it needs (`base.NAME`, `instance.NAME`): held from the last look to the end. */
+  locks?: (input: z.output<I>) => string[]
+  /** `ahead`: paths that earlier steps of the same plan are going to make; empty when it is about to run. */
+  inspect: (input: z.output<I>, settings: Settings, ahead: ReadonlySet<string>) => Promise<F>
+  plan: (input: z.output<I>, found: F) => Action[]
+}
+
+/** A step together with what it is to work on: what a pipeline is made of. */
+export interface Call {
+  step: Step
+  input: unknown
+}
+
+/**
+ * A job's recipe. `look` reads what the calls follow from (an image's id, say); `calls` is pure.
+ * `locks` are held from before the first step to the end.
+ */
+export interface Pipeline<J extends z.ZodType = z.ZodType, C = unknown> {
+  name: string
+  summary: string
+  job: J
+  /** Members of the job that are given by place on the command line. */
+  positional?: string[]
+  examples?: [command: string, what: string][]
+  /** What it destroys, for the question before it; undefined: nothing, do not ask. */
+  destroys?: (job: z.output<J>) => string
+  locks?: (job: z.output<J>) => string[]
+  look: (job: z.output<J>, settings: Settings) => Promise<C>
+  calls: (job: z.output<J>, found: C, settings: Settings) => Call[]
+}
+
+export const defineStep = <I extends z.ZodType, F>(step: Step<I, F>): Step<I, F> => step
+
+export const definePipeline = <J extends z.ZodType, C>(pipeline: Pipeline<J, C>): Pipeline<J, C> => pipeline
+
+/** A step call whose input is checked by the compiler; the runner checks it again against the schema. */
+export const call = <I extends z.ZodType, F>(step: Step<I, F>, input: z.input<I>): Call => ({
+  step: step as unknown as Step,
+  input,
+})

@@ -1,0 +1,65 @@
+import type { Command } from '../lib/cli/flags.ts'
+import { misuse } from '../lib/job/problem.ts'
+import type { Query } from '../lib/job/query.ts'
+import type { Call, Pipeline } from '../lib/job/step.ts'
+import { pipelines, queries, steps } from './catalog.ts'
+
+/** A task of the catalogue, loaded. */
+export type Found =
+  | { kind: 'pipeline'; command: Pipeline & Command }
+  | { kind: 'query'; command: Query & Command }
+  | { kind: 'step'; command: Command; call: (input: unknown) => Call }
+
+/** The task of this name. @throws {Problem} BAD_SPEC, with the nearest name there is */
+export async function taskNamed(name: string): Promise<Found> {
+  if (pipelines[name]) return { kind: 'pipeline', command: await pipelines[name]() }
+  if (queries[name]) return { kind: 'query', command: await queries[name]() }
+  const step = name.startsWith('step ') ? await steps[name.slice('step '.length)]?.() : undefined
+  if (step) return { kind: 'step', command: { ...step, name, job: step.input }, call: (input) => ({ step, input }) }
+  const { about } = await import('./about.ts')
+  if (about[name]) return { kind: 'query', command: await about[name]() }
+  const { nearest } = await import('../lib/cli/nearest.ts')
+  const names = Object.keys(steps).map((key) => `step ${key}`)
+  const near = nearest(name, [...Object.keys({ ...pipelines, ...queries, ...about }), 'run', ...names])
+  return misuse(`Cannot find the command "${name}": there is none`, near ? `did you mean: cowhand ${near}` : 'see what there is: cowhand --help')
+}
+
+/** Flags before the command that take a value. */
+const valued = ['--config', '--instances', '--store', '--progress', '--lock-wait']
+const families = ['image', 'step']
+
+/** Split what was typed into the command's name and the words for it. */
+export function splitWords(argv: string[]): { name: string; words: string[] } {
+  const words = [...argv]
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index] ?? ''
+    if (valued.includes(word)) index += 1
+    else if (!word.startsWith('-')) {
+      const isFamily = families.includes(word) && words[index + 1] !== undefined && !words[index + 1]?.startsWith('-')
+      return { name: words.splice(index, isFamily ? 2 : 1).join(' '), words }
+    }
+  }
+  return { name: '', words }
+}
+
+/** A job document: `task` names the command, the rest are its flags. */
+export async function readJob(file: string): Promise<{ name: string; job: Record<string, unknown> }> {
+  const { readFileSync } = await import('node:fs')
+  const { parseDocument } = await import('../lib/cli/config.ts')
+  const { readOperatorsFile } = await import('../lib/host/files.ts')
+  const what = file === '-' ? 'the job on standard input' : `job "${file}"`
+  const document = await parseDocument(file === '-' ? readFileSync(0, 'utf8') : readOperatorsFile(file), what)
+  if (typeof document !== 'object' || document === null || !('task' in document) || typeof document.task !== 'string')
+    misuse(`Cannot read ${what}: it has no "task"`, 'name it, such as task: create; cowhand schema has the whole form')
+  const { task, ...job } = document
+  return { name: task as string, job }
+}
+
+/** The command that reads its task from a document. */
+export const runCommand = async (): Promise<Command> => {
+  const { z } = await import('zod')
+  const job = z.strictObject({ job: z.string().describe('file with the job, YAML or JSON; - for standard input') })
+  const examples: [string, string][] = [['cowhand run web1.yaml --dry-run', 'what a job would do']]
+  return { name: 'run', summary: 'Run a job from a document: task and the same names as the flags', positional: ['job'], examples, job }
+}
+

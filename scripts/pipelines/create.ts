@@ -1,0 +1,142 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import { readOperatorsFile } from '../../lib/host/files.ts'
+import { instanceAt } from '../../lib/host/instances.ts'
+import { findImage } from '../../lib/image/store.ts'
+import { imageTypeOf, wayOf } from '../../lib/image/way.ts'
+import * as layout from '../../lib/job/layout.ts'
+import { misuse, refuse } from '../../lib/job/problem.ts'
+import { Bytes, Digest, EphemeralFormat, FilePath, Format, formatSize, InstanceName, OsType } from '../../lib/job/spec.ts'
+import { call, definePipeline } from '../../lib/job/step.ts'
+import { cacheBase } from '../steps/cache-base.ts'
+import { createOverlay } from '../steps/create-overlay.ts'
+import { defineDomain } from '../steps/define-domain.ts'
+import { extendBase } from '../steps/extend-base.ts'
+import { makeEphemeralBase } from '../steps/make-ephemeral-base.ts'
+import { makeSeed } from '../steps/make-seed.ts'
+import { makeSwapBase } from '../steps/make-swap-base.ts'
+import { recordInstance } from '../steps/record-instance.ts'
+import { startDomain } from '../steps/start-domain.ts'
+import { writeDomain } from '../steps/write-domain.ts'
+
+const digestOf = (texts: unknown[]): string => `sha256:${createHash('sha256').update(JSON.stringify(texts)).digest('hex')}`
+const readAll = (paths: (string | undefined)[]) => paths.map((path) => (path === undefined ? null : readOperatorsFile(path)))
+
+export const create = definePipeline({
+  name: 'create',
+  summary: 'Create an instance: base, disks, domain',
+  positional: ['name'],
+  examples: [
+    ['cowhand create web1 --image debian --root 20G', 'a root disk on the image of the store'],
+    ['cowhand create web1 --image debian --root 20G --ephemeral 10G --swap 1G --user-data web.yaml', 'with all its disks'],
+    ['cowhand create web1 --image https://example.org/debian.qcow2 --checksum sha256:HEX --root 20G', 'from a web server'],
+  ],
+  job: z.strictObject({
+    name: InstanceName.describe('name of the instance'),
+    image: z.string().min(1, 'is empty').describe('name or id of an image in the store, or its http(s) URL'),
+    'image-format': Format.optional().describe('format of an image whose name does not say it'),
+    checksum: Digest.optional().describe('what the image must have: sha256:HEX or sha512:HEX'),
+    root: Bytes.describe('size of the root disk'),
+    ephemeral: Bytes.optional().describe('size of an ephemeral disk'),
+    'ephemeral-format': EphemeralFormat.optional().describe('file system of it [ext4, or ntfs for windows]'),
+    swap: Bytes.optional().describe('size of a swap disk, whole MiB'),
+    'os-type': OsType.default('linux').describe('operating system of the guest'),
+    'user-data': FilePath.optional().describe('cloud-init user data, for the seed CD'),
+    'meta-data': FilePath.optional().describe('cloud-init meta data'),
+    'network-config': FilePath.optional().describe('cloud-init network configuration'),
+    memory: Bytes.optional().describe('memory of the guest [1G]'),
+    vcpus: z.number().int().positive().optional().describe('processors of the guest [1]'),
+    network: z
+      .string()
+      .regex(/^(bridge:)?[A-Za-z0-9][A-Za-z0-9._-]*$/, 'is not NAME, bridge:NAME or none')
+      .optional()
+      .describe('libvirt network, bridge:NAME, or none [default]'),
+    xml: FilePath.optional().describe('domain definition to put the disks into'),
+    domain: z.enum(['none', 'define', 'start']).optional().describe('what libvirt does with it [start where libvirt_uri is set, else none]'),
+  }),
+  locks: ({ name }) => [layout.instanceLock(name)],
+  look: async (job, settings) => {
+    const given = [job['user-data'], job['meta-data'], job['network-config']]
+    return {
+      image: await findImage(job.image, { checksum: job.checksum, format: job['image-format'] }, settings),
+      uuid: instanceAt(layout.instanceOf(settings.instances, job.name))?.uuid ?? randomUUID(),
+      seed: given.some((path) => path !== undefined) ? digestOf(readAll(given)) : undefined,
+      xml: job.xml === undefined ? undefined : digestOf(readAll([job.xml])),
+      volumes: job.xml === undefined ? [] : (await import('../../lib/host/domain-xml.ts')).volumesIn(readOperatorsFile(job.xml)),
+    }
+  },
+  calls(job, { image, uuid, seed, xml, volumes }, { instances, base_layout, libvirt_uri, snapshot_optimization }) {
+    const { name, root, swap, 'os-type': osType } = job
+    const rootIsVolume = volumes.includes('vda')
+    const delta = image.properties['base_image_id_sha1'] !== undefined
+    const imageType = imageTypeOf(image.properties)
+    const kernel = 'kernel_id' in image.properties || 'ramdisk_id' in image.properties
+    const way = wayOf({ imageType, delta, backing: false, allowed: snapshot_optimization, overlays: true, kernel, rootIsVolume })
+    if (way.optimised || delta) refuse('UNSUPPORTED', `Cannot create "${name}" from "${image.name}": ${way.reason}, and this version makes whole images only`, 'use an image that holds the whole disk')
+    if (rootIsVolume) refuse('UNSUPPORTED', `Cannot create "${name}": its definition has a volume on vda, where the root disk goes`, 'give that volume another device')
+    if (swap !== undefined && !layout.isWholeMiB(swap)) misuse(`Cannot make a swap disk of ${swap} bytes: it is not a whole number of MiB`, 'ask for a size such as --swap 512M')
+    if (image.virtualSize !== undefined && image.virtualSize > root)
+      refuse('DISK_TOO_SMALL', `Cannot create "${name}" with --root ${formatSize(root)}: image "${image.name}" has ${formatSize(image.virtualSize)}`, `ask for at least that: --root ${formatSize(image.virtualSize)}`)
+    const domain = job.domain ?? (libvirt_uri === undefined ? 'none' : 'start')
+    const uri = libvirt_uri ?? 'qemu:///system'
+
+    const directory = layout.instanceOf(instances, name)
+    const inBases = (file: string) => `${layout.basesOf(instances)}/${file}`
+    const devices = layout.devicesOf(job, volumes)
+    const disks = devices.map(({ file }) => file)
+    const ephemeral = disks.includes('disk.local') ? job.ephemeral : undefined
+    const ephemeralFormat = job['ephemeral-format'] ?? (osType === 'windows' ? 'ntfs' : 'ext4')
+    const base = layout.baseName(image.id)
+    const sized = base_layout === 'sized' ? layout.sizedBaseName(base, root) : undefined
+    const { source: from, digest, format, packing, id, size, stamp } = image
+    const { memory, vcpus, network } = job
+    const wish = { directory, name, uuid, memory, vcpus, network, 'os-type': osType }
+    return [
+      call(cacheBase, { from, digest, format, packing, id, size, stamp, base: inBases(base) }),
+      ...(sized ? [call(extendBase, { base: inBases(base), sized: inBases(sized), size: root })] : []),
+      call(recordInstance, {
+        ...wish,
+        'image-id': id,
+        'image-name': image.name,
+        root,
+        ephemeral,
+        'ephemeral-format': ephemeral === undefined ? undefined : ephemeralFormat,
+        swap,
+        seed,
+        xml,
+        disks,
+      }),
+      call(createOverlay, { disk: `${directory}/disk`, base: inBases(sized ?? base), size: root }),
+      ...madeDisk(ephemeral, `${directory}/disk.local`, (bytes) => {
+        const made = inBases(layout.ephemeralBaseName(bytes, osType, ephemeralFormat))
+        return [call(makeEphemeralBase, { base: made, size: bytes, format: ephemeralFormat }), made]
+      }),
+      ...madeDisk(swap, `${directory}/disk.swap`, (bytes) => {
+        const made = inBases(layout.swapBaseName(bytes))
+        return [call(makeSwapBase, { base: made, size: bytes }), made]
+      }),
+      ...(seed === undefined
+        ? []
+        : [
+            call(makeSeed, {
+              seed: `${directory}/disk.config`,
+              'user-data': job['user-data'],
+              'meta-data': job['meta-data'],
+              'network-config': job['network-config'],
+              'instance-id': uuid,
+              hostname: name,
+            }),
+          ]),
+      call(writeDomain, { ...wish, xml: job.xml, seed: seed !== undefined, disks: devices.map(({ file, target }) => `${file}=${target}` as const) }),
+      ...(domain === 'none' ? [] : [call(defineDomain, { uri, name, uuid, xml: `${directory}/libvirt.xml` })]),
+      ...(domain === 'start' ? [call(startDomain, { uri, name })] : []),
+    ]
+  },
+})
+
+/** The calls for a disk on a base that is made, not fetched; none where the disk was not asked for. */
+function madeDisk(size: number | undefined, disk: string, maker: (size: number) => [ReturnType<typeof call>, base: string]) {
+  if (size === undefined) return []
+  const [make, base] = maker(size)
+  return [make, call(createOverlay, { disk, base, size })]
+}

@@ -1,0 +1,36 @@
+import { basename } from 'node:path'
+import { z } from 'zod'
+import { absolute } from '../../lib/host/files.ts'
+import { directoryOf } from '../../lib/image/directory.ts'
+import { declaredBy, formatOf } from '../../lib/image/image.ts'
+import { Digest, FilePath, Format, ImageName } from '../../lib/job/spec.ts'
+import { call, definePipeline } from '../../lib/job/step.ts'
+import { importImage } from '../steps/import-image.ts'
+
+export const imageAdd = definePipeline({
+  name: 'image add',
+  summary: 'Add an image file to the store',
+  positional: ['file'],
+  examples: [
+    ['cowhand image add debian-12.qcow2 --name debian', 'as "debian"'],
+    ['cowhand image add disk.img --format raw --checksum sha256:HEX', 'proven against its checksum'],
+  ],
+  job: z.strictObject({
+    file: FilePath.describe('image file, also packed: .gz .xz .zst .bz2'),
+    name: ImageName.optional().describe("name it is to have [the file's]"),
+    format: Format.optional().describe("format of the image [by the file's name]"),
+    checksum: Digest.optional().describe('what its bytes must have: sha256:HEX or sha512:HEX'),
+    property: z
+      .array(z.string().regex(/^[A-Za-z0-9_.:-]+=/, 'is not KEY=VALUE'))
+      .optional()
+      .describe('KEY=VALUE to keep with it; may be repeated'),
+  }),
+  look: async () => undefined,
+  calls(job, _, settings) {
+    const file = absolute(job.file)
+    const { stem, packing } = declaredBy(basename(file))
+    const properties = Object.fromEntries((job.property ?? []).map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]))
+    const format = formatOf(basename(file), job.format, '--format')
+    return [call(importImage, { file, store: directoryOf(settings), name: job.name ?? stem, format, packing, checksum: job.checksum, properties })]
+  },
+})

@@ -1,0 +1,28 @@
+import { z } from 'zod'
+import { findImage } from '../../lib/image/store.ts'
+import { baseName, basesOf } from '../../lib/job/layout.ts'
+import { baseAt } from '../../lib/host/bases.ts'
+import { defineQuery } from '../../lib/job/query.ts'
+import { formatSize } from '../../lib/job/spec.ts'
+
+export const imageShow = defineQuery({
+  name: 'image show',
+  summary: 'Show an image of the store and its base in the cache',
+  positional: ['image'],
+  job: z.strictObject({ image: z.string().min(1, 'is empty').describe('name or id of the image') }),
+  run: async ({ image: reference }, settings) => {
+    const { stamp: _, ...image } = await findImage(reference, {}, settings)
+    const path = `${basesOf(settings.instances)}/${baseName(image.id)}`
+    const cached = baseAt(path)
+    const lines = [
+      ['id', image.id],
+      ['file', image.source],
+      ['format', image.packing ? `${image.format}, packed with ${image.packing}` : image.format],
+      ['disk', image.virtualSize === undefined ? 'unknown' : formatSize(image.virtualSize)],
+      ['base', cached ? `${path} (${formatSize(cached.allocated)} on disk)` : `${path} (not cached)`],
+      ...Object.entries(image.properties).map(([key, value]) => [`property ${key}`, value]),
+    ]
+    const text = [image.name, ...lines.map(([what, value]) => `  ${`${what}:`.padEnd(8)}${value}`)].join('\n')
+    return { data: { ...image, base: { path, cached: cached !== undefined } }, text }
+  },
+})

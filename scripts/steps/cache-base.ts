@@ -1,0 +1,77 @@
+import { dirname } from 'node:path'
+import { z } from 'zod'
+import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
+import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
+import { checkable, checkImage, convertToRaw } from '../../lib/host/qemu-img.ts'
+import { type Action, run } from '../../lib/job/action.ts'
+import { baseLock, convertedOf, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
+import { fail, misuse } from '../../lib/job/problem.ts'
+import { AbsolutePath, Digest, Format, packers, type Packing } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+export const cacheBase = defineStep({
+  name: 'cache-base',
+  summary: 'Make a raw base in the cache from an image: fetch, verify, examine, convert, publish',
+  input: z.strictObject({
+    from: z.string().describe('image file (absolute path) or http(s) URL'),
+    digest: Digest.describe('what its bytes must have: sha256:HEX or sha512:HEX'),
+    format: Format.describe('format of the image'),
+    packing: z
+      .enum(Object.keys(packers) as [Packing, ...Packing[]])
+      .optional()
+      .describe('how the file is packed'),
+    base: AbsolutePath.describe('base that it is to become, in _base'),
+    id: z.string().optional().describe('id of the image, for the record'),
+    size: z.number().int().optional().describe('size of the file, in bytes'),
+    stamp: z.string().optional().describe('what the file was when the digest was proven'),
+  }),
+  locks: ({ base }) => [baseLock(base)],
+  inspect: async ({ base, from, format, packing, stamp }, { image_ceiling }) => {
+    const found = baseAt(base)
+    const [leftovers, file] = [leftoversOf(base), from.startsWith('/') ? fileAt(from) : undefined]
+    const free = freeSpace(dirname(base))
+    if (found) return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: '', data: 0 }
+    const { dataSize, qemuImgVersion } = await import('../../lib/host/qemu-img.ts')
+    const isProven = file !== undefined && file.stamp === stamp && !packing
+    const data = isProven ? await dataSize(from, format) : (file?.size ?? 0)
+    return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: `qemu-img ${await qemuImgVersion()}`, data }
+  },
+  plan({ from, digest, format, packing, base, id, size, stamp }, found): Action[] {
+    const remove = found.leftovers.map((path): Action => ({ do: 'remove', path }))
+    if (found.base) return remove
+    const isLocal = from.startsWith('/')
+    if (!isLocal && !/^https?:\/\//.test(from)) misuse(`Cannot fetch "${from}": it is neither an absolute path nor a URL`, 'give one of these')
+    if (isLocal && !found.file) fail('IMAGE_NOT_FOUND', `Cannot read image "${from}": there is no such file`, 'see what the store has: cowhand image list')
+    // A download is kept until the base is there, and packed bytes unpack to more than they are.
+    requireSpace(isLocal ? found.data : (size ?? 0), found.free, dirname(base))
+
+    const [part, unpacked, converted] = [partOf(base), unpackedOf(base), convertedOf(base)]
+    const actions: Action[] = [{ do: 'mkdir', path: dirname(base), mode: 0o755 }]
+    let image = from
+    if (!isLocal) {
+      image = part
+      actions.push({ do: 'fetch', url: from, to: part, digest, ...(size === undefined ? {} : { size }) })
+    } else if (found.file?.stamp !== stamp) actions.push({ do: 'verify', path: from, digest })
+    // Only proven bytes are unpacked, and only examined ones meet qemu-img.
+    if (packing) {
+      const to = format === 'raw' ? converted : unpacked
+      actions.push({ do: 'unpack', from: image, packing, to, limit: found.ceiling })
+      image = to
+    }
+    actions.push({ do: 'examine', path: image, format, ceiling: found.ceiling })
+    if (checkable.includes(format)) actions.push(run(checkImage(image, format), 'find out whether it is whole'))
+    const made = { id: id ?? digest, digest, format, packing, sourceSize: size ?? found.file?.size, tool: found.tool }
+    const convert = convertToRaw(image, format, converted)
+    if (format !== 'raw') actions.push(run(convert, 'make it raw', { writes: converted, ...(isLocal ? { space: found.data } : {}) }))
+    else if (image === part) actions.push({ do: 'rename', from: part, to: converted })
+    else if (image !== converted) actions.push({ do: 'copy', from: image, to: converted, size: found.data, digest })
+    actions.push(
+      { do: 'record', path: recordOf(base), of: converted, fields: { ...made, arguments: format === 'raw' ? [] : convert } },
+      { do: 'publish', from: converted, to: base },
+    )
+    // Last, so that what was downloaded is not lost before the base is there.
+    if (packing && format !== 'raw') actions.push({ do: 'remove', path: unpacked })
+    if (!isLocal) actions.push({ do: 'remove', path: part })
+    return actions
+  },
+})

@@ -1,0 +1,46 @@
+import { dirname } from 'node:path'
+import { z } from 'zod'
+import { baseAt } from '../../lib/host/bases.ts'
+import { fileAt, namesIn } from '../../lib/host/files.ts'
+import { readQcow2 } from '../../lib/image/qcow2.ts'
+import type { Action } from '../../lib/job/action.ts'
+import { baseLock, partOf } from '../../lib/job/layout.ts'
+import { refuse } from '../../lib/job/problem.ts'
+import { AbsolutePath, Bytes, formatSize } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+export const createOverlay = defineStep({
+  name: 'create-overlay',
+  summary: 'Put a copy-on-write disk on a base',
+  input: z.strictObject({
+    disk: AbsolutePath.describe('overlay to make'),
+    base: AbsolutePath.describe('raw base that it is to stand on'),
+    size: Bytes.describe('size that the guest is to see'),
+  }),
+  // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
+  locks: ({ base }) => [baseLock(base)],
+  inspect: async ({ disk, base }, _, ahead) => ({
+    disk: fileAt(disk) && (readQcow2(disk) ?? ('raw' as const)),
+    base: baseAt(base),
+    isComing: ahead.has(base),
+    directory: ahead.has(dirname(disk)) || namesIn(dirname(disk)) !== undefined,
+    leftover: fileAt(partOf(disk)) !== undefined,
+  }),
+  plan({ disk, base, size }, { disk: found, base: below, isComing, directory, leftover }): Action[] {
+    if (found === 'raw') refuse('NOT_OURS', `Cannot make "${disk}": a raw disk is there`, 'look at it, and move it away if nobody needs it')
+    if (!below && !isComing) refuse('MISSING_PREREQUISITE', `Cannot put "${disk}" on base "${base}": there is no such base`, 'make it: cowhand step cache-base, make-ephemeral-base or make-swap-base')
+    if (found) {
+      if (found.backing !== base) refuse('NOT_OURS', `Cannot make "${disk}": a disk on "${found.backing ?? 'no base'}" is there`, `look at it, and move it away if nobody needs it: qemu-img info ${disk}`)
+      if (found.virtualSize !== size)
+        refuse('INSTANCE_DIFFERS', `Cannot make "${disk}" with ${formatSize(size)}: it is there with ${formatSize(found.virtualSize)}`, 'ask for the size that it has; cowhand resize grows it')
+      return leftover ? [{ do: 'remove', path: partOf(disk) }] : []
+    }
+    if (below && below.size > size)
+      refuse('DISK_TOO_SMALL', `Cannot make "${disk}" with ${formatSize(size)}: its image has ${formatSize(below.size)}`, `ask for at least that: --root ${formatSize(below.size)}`)
+    return [
+      ...(directory ? [] : [{ do: 'mkdir', path: dirname(disk), mode: 0o755 } as const]),
+      { do: 'overlay', path: partOf(disk), base, baseFormat: 'raw', size },
+      { do: 'publish', from: partOf(disk), to: disk },
+    ]
+  },
+})

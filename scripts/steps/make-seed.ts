@@ -1,0 +1,47 @@
+import { z } from 'zod'
+import { fileAt, namesIn, readOperatorsFile } from '../../lib/host/files.ts'
+import { type Action, run } from '../../lib/job/action.ts'
+import { partOf } from '../../lib/job/layout.ts'
+import { AbsolutePath, FilePath } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+const files = ['user-data', 'meta-data', 'network-config'] as const
+
+export const makeSeed = defineStep({
+  name: 'make-seed',
+  summary: 'Make the seed CD that cloud-init reads (NoCloud)',
+  input: z.strictObject({
+    seed: AbsolutePath.describe('ISO image to make'),
+    'user-data': FilePath.optional().describe('cloud-init user data'),
+    'meta-data': FilePath.optional().describe('cloud-init meta data'),
+    'network-config': FilePath.optional().describe('cloud-init network configuration'),
+    'instance-id': z.string().describe('tells cloud-init whether this is the first boot'),
+    hostname: z.string().describe('name that the guest is to have'),
+  }),
+  inspect: async ({ seed, ...given }) => ({
+    seed: fileAt(seed),
+    staged: namesIn(`${seed}.d`),
+    leftover: fileAt(partOf(seed)) !== undefined,
+    texts: files.map((name) => (given[name] === undefined ? undefined : readOperatorsFile(given[name]))),
+  }),
+  plan({ seed, 'instance-id': id, hostname }, { seed: found, staged, leftover, texts }): Action[] {
+    const stage = `${seed}.d`
+    // The staged files may hold passwords: they go as soon as the seed is there.
+    const clear = (names: readonly string[]): Action[] => [
+      ...names.map((name): Action => ({ do: 'remove', path: `${stage}/${name}` })),
+      { do: 'rmdir', path: stage },
+    ]
+    if (found) return [...(leftover ? [{ do: 'remove', path: partOf(seed) } as const] : []), ...(staged ? clear(staged) : [])]
+    const [userData = '', metaData = `instance-id: ${id}\nlocal-hostname: ${hostname}\n`, network] = texts
+    const content = { 'user-data': userData, 'meta-data': metaData, ...(network === undefined ? {} : { 'network-config': network }) }
+    const write = ([name, text]: [string, string]): Action => ({ do: 'write', path: `${stage}/${name}`, text, mode: 0o600 })
+    const iso = ['genisoimage', '-quiet', '-output', partOf(seed), '-volid', 'cidata', '-joliet', '-rock', stage]
+    return [
+      { do: 'mkdir', path: stage, mode: 0o700 },
+      ...Object.entries(content).map(write),
+      run(iso, 'make the seed', { writes: partOf(seed) }),
+      { do: 'publish', from: partOf(seed), to: seed },
+      ...clear(Object.keys(content)),
+    ]
+  },
+})

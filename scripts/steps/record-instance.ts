@@ -1,0 +1,65 @@
+import { z } from 'zod'
+import { instanceAt } from '../../lib/host/instances.ts'
+import { namesIn, textAt } from '../../lib/host/files.ts'
+import type { Action } from '../../lib/job/action.ts'
+import { firstDifference, type InstanceRecord } from '../../lib/job/instance.ts'
+import { partOf } from '../../lib/job/layout.ts'
+import { refuse } from '../../lib/job/problem.ts'
+import { AbsolutePath, Bytes, InstanceName, OsType, formatSize } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+export const recordInstance = defineStep({
+  name: 'record-instance',
+  summary: "Write down what an instance is to be (instance.json), and its disks' formats (disk.info)",
+  input: z.strictObject({
+    directory: AbsolutePath.describe("the instance's directory"),
+    name: InstanceName,
+    uuid: z.uuid().describe('of the domain'),
+    'image-id': z.string().describe('id of its image'),
+    'image-name': z.string().describe('what the image was called'),
+    root: Bytes.describe('size of the root disk'),
+    ephemeral: Bytes.optional().describe('size of the ephemeral disk'),
+    'ephemeral-format': z.string().optional().describe('file system of the ephemeral disk'),
+    swap: Bytes.optional().describe('size of the swap disk'),
+    'os-type': OsType.default('linux').describe('operating system of the guest'),
+    memory: Bytes.optional().describe('memory of the guest'),
+    vcpus: z.number().int().optional().describe('processors of the guest'),
+    network: z.string().optional().describe('network of the guest'),
+    seed: z.string().optional().describe('digest of the files of the seed'),
+    xml: z.string().optional().describe('digest of the file given with --xml'),
+    disks: z.array(z.string()).describe('files of the disks that it has, such as disk'),
+  }),
+  inspect: async ({ directory }) => ({
+    record: instanceAt(directory),
+    formats: textAt(`${directory}/disk.info`),
+    names: namesIn(directory),
+  }),
+  plan({ directory, disks, 'image-id': id, 'image-name': image, ...wish }, { record, formats, names }): Action[] {
+    const wanted: InstanceRecord = { version: 1, image: { id, name: image }, ...wish }
+    const write = (name: string, value: unknown): Action => ({
+      do: 'write',
+      path: `${directory}/${name}`,
+      text: `${JSON.stringify(value, null, 2)}\n`,
+      mode: 0o644,
+    })
+    // Pinned for ever: what a guest writes into its disk can never change what the disk is taken for (S74).
+    const pinned = write('disk.info', Object.fromEntries(disks.map((disk) => [`${directory}/${disk}`, 'qcow2'])))
+    if (record) {
+      const difference = firstDifference(record, wanted)
+      if (difference) {
+        const was = typeof difference.was === 'number' && difference.what !== 'vcpus' ? formatSize(difference.was) : difference.was
+        refuse('INSTANCE_DIFFERS', `Cannot create "${wish.name}": it exists with ${difference.what} ${was ?? 'not set'}`, `ask for what it has (cowhand show ${wish.name}), or remove it: cowhand delete ${wish.name}`)
+      }
+      return formats === undefined ? [pinned] : []
+    }
+    const ours = ['instance.json', 'disk.info'].map(partOf)
+    const foreign = names?.filter((name) => !ours.includes(name) && name !== 'disk.info') ?? []
+    if (foreign.length > 0)
+      refuse('NOT_OURS', `Cannot create "${wish.name}": "${directory}" holds ${foreign[0]}, which cowhand did not make`, 'choose another name, or look at it and move it away')
+    return [
+      ...(names ? [] : [{ do: 'mkdir', path: directory, mode: 0o755 } as const]),
+      pinned,
+      write('instance.json', wanted),
+    ]
+  },
+})

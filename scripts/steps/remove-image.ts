@@ -1,0 +1,26 @@
+import { z } from 'zod'
+import { recordIn } from '../../lib/image/directory.ts'
+import { fileAt } from '../../lib/host/files.ts'
+import type { Action } from '../../lib/job/action.ts'
+import { recordOf } from '../../lib/job/layout.ts'
+import { AbsolutePath, ImageName } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+export const removeImage = defineStep({
+  name: 'remove-image',
+  summary: 'Remove an image from the directory store; bases made of it stay',
+  input: z.strictObject({
+    store: AbsolutePath.describe('directory of the store'),
+    name: ImageName.describe('name of the image'),
+  }),
+  locks: ({ name }) => [`image.${name}`],
+  inspect: async ({ store, name }) => {
+    const record = recordIn(store, name)
+    return { record, file: record && fileAt(`${store}/${record.file}`) && `${store}/${record.file}` }
+  },
+  plan({ store, name }, { record, file }): Action[] {
+    if (!record) return []
+    // The record goes last: what was cut off is still known, and the same command goes on.
+    return [...(file ? [{ do: 'remove', path: file } as const] : []), { do: 'remove', path: recordOf(`${store}/${name}`) }]
+  },
+})

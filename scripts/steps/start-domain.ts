@@ -1,0 +1,18 @@
+import { z } from 'zod'
+import { domainAt, virsh } from '../../lib/host/libvirt.ts'
+import { type Action, run } from '../../lib/job/action.ts'
+import { refuse } from '../../lib/job/problem.ts'
+import { InstanceName } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+export const startDomain = defineStep({
+  name: 'start-domain',
+  summary: 'Start the guest',
+  input: z.strictObject({ uri: z.string().describe('libvirt, such as qemu:///system'), name: InstanceName }),
+  inspect: ({ uri, name }) => domainAt(uri, name),
+  plan({ uri, name }, domain): Action[] {
+    if (!domain) refuse('MISSING_PREREQUISITE', `Cannot start domain "${name}": libvirt does not know it`, 'define it: cowhand step define-domain')
+    // A guest that is paused, or stopping by itself, was made so by somebody.
+    return domain.state === 'shut off' || domain.state === 'crashed' ? [run(virsh(uri, 'start', name), 'start the guest')] : []
+  },
+})

@@ -1,0 +1,50 @@
+import { z } from 'zod'
+import { fileAt, readOperatorsFile, textAt } from '../../lib/host/files.ts'
+import { domainXml } from '../../lib/host/domain.ts'
+import type { Action } from '../../lib/job/action.ts'
+import { diskNames } from '../../lib/job/layout.ts'
+import { misuse } from '../../lib/job/problem.ts'
+import { AbsolutePath, Bytes, FilePath, InstanceName, OsType } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+const Device = z.templateLiteral([z.enum(diskNames), '=', z.enum(['vda', 'vdb', 'vdc'])])
+
+export const writeDomain = defineStep({
+  name: 'write-domain',
+  summary: "Write the domain's definition (libvirt.xml) and an empty console.log",
+  input: z.strictObject({
+    directory: AbsolutePath.describe("the instance's directory"),
+    name: InstanceName,
+    uuid: z.uuid().describe('of the domain'),
+    disks: z.array(Device).describe('file and device of each disk, such as disk=vda'),
+    seed: z.boolean().default(false).describe('attach disk.config as a CD'),
+    memory: Bytes.optional().describe('memory of the guest'),
+    vcpus: z.number().int().positive().optional().describe('processors of the guest'),
+    network: z.string().optional().describe('libvirt network, bridge:NAME, or none'),
+    'os-type': OsType.default('linux').describe('operating system of the guest'),
+    xml: FilePath.optional().describe('definition to put the disks into; all else in it stays as it is'),
+  }),
+  inspect: async ({ directory, xml }, { virt_type }) => ({
+    isWritten: textAt(`${directory}/libvirt.xml`) !== undefined,
+    hasConsole: fileAt(`${directory}/console.log`) !== undefined,
+    editDomain: xml === undefined ? undefined : (await import('../../lib/host/domain-xml.ts')).editDomain,
+    template: xml === undefined ? undefined : readOperatorsFile(xml),
+    virtType: virt_type,
+  }),
+  plan({ directory, xml: _, ...wish }, { isWritten, hasConsole, editDomain, template, virtType }): Action[] {
+    const actions: Action[] = []
+    // Once written it is the operator's: it is made whole or not at all, so there is nothing to mend in it.
+    if (!isWritten) {
+      const disks = wish.disks.map((pair) => {
+        const [file = '', target = ''] = pair.split('=')
+        return { path: `${directory}/${file}`, target }
+      })
+      if (disks.length === 0) misuse(`Cannot write the domain of "${wish.name}": it has no disks`, 'name them: --disks disk=vda')
+      const domain = { ...wish, disks, virtType, directory, seed: wish.seed ? `${directory}/disk.config` : undefined }
+      const text = editDomain && template !== undefined ? editDomain(template, domain) : domainXml(domain)
+      actions.push({ do: 'write', path: `${directory}/libvirt.xml`, text, mode: 0o600 })
+    }
+    if (!hasConsole) actions.push({ do: 'write', path: `${directory}/console.log`, text: '', mode: 0o660 })
+    return actions
+  },
+})

@@ -1,0 +1,128 @@
+import type { Typed } from '../lib/cli/flags.ts'
+import type { Tell } from '../lib/job/events.ts'
+import { misuse, Problem, refuse } from '../lib/job/problem.ts'
+import type { Query } from '../lib/job/query.ts'
+import type { Result, StepResult } from '../lib/job/result.ts'
+import type { Settings } from '../lib/job/settings.ts'
+import type { Found } from './find.ts'
+
+/** What one call of the program came to. */
+export interface Outcome {
+  text: string
+  document: Record<string, unknown>
+  exit: number
+  /** Printed even where nobody looks: it is what was asked for. */
+  wanted: boolean
+}
+
+/** Everything outside the process that a run of the program has; the crash test listens in on `onEvent`. */
+export interface Process {
+  argv: string[]
+  environment: NodeJS.ProcessEnv
+  isTerminal: { in: boolean; out: boolean; err: boolean }
+  columns: number
+  onEvent?: Tell
+}
+
+/** Seconds that another task's lock is waited for: a base in the making is worth it, an instance in other hands is not. */
+const busyWait = { instance: 0, base: 3600 }
+
+/** Look, and say what was seen. */
+export async function runQuery(command: Query, typed: Typed, settings: Settings): Promise<Outcome> {
+  const { jobFrom } = await import('../lib/cli/flags.ts')
+  const { data, text, ok = true } = await command.run(jobFrom(command, typed.job), settings)
+  const document = { version: 1, task: command.name, ok, changed: false, ...data }
+  return { text: text && `${text.replace(/\n$/, '')}\n`, document, exit: ok ? 0 : 1, wanted: true }
+}
+
+/**
+ * Plan, and unless it is a dry run, do it.
+ * @throws {Failed} with the result document
+ */
+export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Typed, settings: Settings, from: Process, tell: Tell, signal: AbortSignal): Promise<Outcome> {
+  const { jobFrom } = await import('../lib/cli/flags.ts')
+  const { planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
+  const { coloursFor, reportTask } = await import('../lib/cli/report.ts')
+  const { globals } = typed
+  const job = jobFrom<Record<string, unknown>>(task.command, typed.job)
+  const dryRun = globals['dry-run'] === true
+  const verbose = globals['verbose'] === true
+  const instance = typeof job['name'] === 'string' && !task.command.name.startsWith('image') ? job['name'] : undefined
+  let result: Result = { version: 1, task: task.command.name, ok: true, changed: false, ...(instance === undefined ? {} : { instance }), steps: [] }
+  try {
+    const pipeline = task.kind === 'pipeline' ? task.command : undefined
+    const calls = pipeline ? pipeline.calls(job, await pipeline.look(job, settings), settings) : task.kind === 'step' ? [task.call(typed.job)] : []
+    let done: StepResult[] = await planAll(calls, settings)
+    let fetched = 0
+    if (!dryRun) {
+      if (pipeline?.destroys && done.some(({ status }) => status === 'planned')) await confirm(pipeline.destroys(job), globals['yes'] === true, from)
+      const world = await openWorld(settings, tell, signal, typed, [task.command.name, instance].filter(Boolean).join(' '))
+      done = await runAll(calls, pipeline?.locks?.(job) ?? [], world)
+      fetched = world.effects.fetched
+    }
+    result = { ...result, changed: done.some(({ changed }) => changed), steps: done, bytes: { fetched, sent: 0 } }
+    if (instance !== undefined && !dryRun) {
+      const { disksOf } = await import('../lib/host/instances.ts')
+      result.disks = disksOf(settings.instances, instance)
+    }
+    const colours = coloursFor(from.isTerminal.out, from.environment)
+    return { text: `${reportTask(result, { dryRun, verbose, colours })}\n`, document: result, exit: 0, wanted: dryRun || verbose || from.isTerminal.out }
+  } catch (error) {
+    const stopped = error instanceof Stopped ? error : undefined
+    const steps = stopped?.steps ?? []
+    const problem = asProblem(stopped ? stopped.cause : error, globals['verbose'] === true)
+    const step = steps.at(-1)?.step
+    const { code, kind, message, remedy } = problem
+    result = { ...result, ok: false, changed: steps.some(({ changed }) => changed), steps, error: { code, kind, message, remedy, ...(step === undefined ? {} : { step }) } }
+    throw new Failed(problem, result)
+  }
+}
+
+/** A task that failed, with its result document. */
+export class Failed extends Error {
+  readonly document: Result
+  readonly problem: Problem
+  constructor(problem: Problem, document: Result) {
+    super(problem.message)
+    this.problem = problem
+    this.document = document
+  }
+}
+
+async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, typed: Typed, task: string) {
+  const { Effects } = await import('../lib/host/perform.ts')
+  const { acquire } = await import('../lib/host/locks.ts')
+  const { locksOf } = await import('../lib/job/layout.ts')
+  const effects = new Effects(tell, signal)
+  const given = typed.globals['lock-wait']
+  if (given !== undefined && !/^\d{1,6}$/.test(String(given))) misuse(`Cannot read --lock-wait "${given}": it is not a number of seconds`, 'give a number such as 60')
+  const lock = (name: string) =>
+    acquire(locksOf(settings.instances), name, {
+      task,
+      signal,
+      wait: given === undefined ? (name.startsWith('instance.') ? busyWait.instance : busyWait.base) : Number(given),
+      onWait: ({ task: other, pid, host, since }) => tell({ type: 'notice', message: `waiting for ${name}: pid ${pid} on ${host} has it for "${other}" since ${since}` }),
+    })
+  return { settings, tell, lock, effects, perform: effects.perform.bind(effects) }
+}
+
+/** @throws {Problem} CONFIRMATION_NEEDED unless somebody says yes */
+async function confirm(what: string, isSure: boolean, { isTerminal }: Process): Promise<void> {
+  if (isSure) return
+  const remedy = 'say that you are sure: --yes'
+  if (!isTerminal.in || !isTerminal.err) refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: there is nobody to ask`, remedy)
+  const { createInterface } = await import('node:readline/promises')
+  const { stdin: input, stderr: output } = await import('node:process')
+  const asker = createInterface({ input, output })
+  const answer = await asker.question(`Delete ${what}? This cannot be undone [y/N] `)
+  asker.close()
+  if (!/^y(es)?$/i.test(answer.trim())) refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: you did not say yes`, remedy)
+}
+
+/** Whatever was thrown, as a problem: what is none of ours is a fault of cowhand. */
+export function asProblem(error: unknown, verbose: boolean): Problem {
+  if (error instanceof Problem) return error
+  const words = error instanceof Error ? (verbose ? error.stack : error.message) : String(error)
+  return new Problem('failed', 'INTERNAL', `Cannot go on: ${words}`, 'this is a fault of cowhand: please report it with the output of the same command and --verbose')
+}
+

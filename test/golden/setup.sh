@@ -1,0 +1,27 @@
+# Sourced by each story: instances and a store of its own, a small image to make disks of, and `norm`.
+# shellcheck shell=bash
+set -o pipefail # so that `cowhand … | norm` has cowhand's exit code
+umask 022
+
+here=$PWD
+export COWHAND_INSTANCES=$here/instances COWHAND_STORE=dir:$here/images
+
+# debian.qcow2: 8 MiB with one of data in it, the same bytes each time.
+yes 'this is Debian' | head -c 1M >debian.raw
+truncate -s 8M debian.raw
+qemu-img convert -f raw -O qcow2 debian.raw debian.qcow2
+rm debian.raw
+
+# What differs from run to run, or from host to host, by its meaning:
+# names that are digests, the story's own directory, uuids, MAC addresses, times, space in use.
+norm() {
+  sed -E \
+    -e "s#$here#.#g" \
+    -e 's#\b[0-9a-f]{128}\b#<sha512>#g; s#\b[0-9a-f]{64}\b#<sha256>#g; s#\b[0-9a-f]{40}(\b|_)#<sha1>\1#g' \
+    -e 's#\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b#<uuid>#g' \
+    -e 's#\b52:54:00(:[0-9a-f]{2}){3}\b#<mac>#g' \
+    -e 's#\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)#<time>#g' \
+    -e 's#("(seconds|downtimeSeconds)": ?)[0-9.e-]+#\1<seconds>#g; s#\b[0-9]+(\.[0-9]+)? s\b#<seconds> s#g' \
+    -e 's#("actualSize": ?)[0-9]+#\1<bytes>#g' \
+    -e 's#\bpid [0-9]+#pid <pid>#g'
+}

@@ -7,7 +7,7 @@ import { defineQuery, type Query } from '../lib/job/query.ts'
 import { Result } from '../lib/job/result.ts'
 import { Settings } from '../lib/job/settings.ts'
 import * as catalog from './catalog.ts'
-import { runCommand } from './find.ts'
+import { runCommand } from './run.ts'
 
 // What cowhand says about itself: all of it made from the definitions that it runs by.
 
@@ -74,7 +74,7 @@ export const about: Record<string, () => Promise<Query>> = {
 const ownCommands = async (): Promise<Entry[]> => [
   ...(await loaded(catalog.pipelines)),
   ...(await loaded(catalog.queries)),
-  await runCommand(),
+  runCommand,
   { name: 'step', summary: 'Run one step ad hoc: cowhand step STEP --help', job: z.strictObject({}) },
   ...(await Promise.all(Object.values(about).map((load) => load()))),
 ]

@@ -41,25 +41,3 @@ export function splitWords(argv: string[]): { name: string; words: string[] } {
   }
   return { name: '', words }
 }
-
-/** A job document: `task` names the command, the rest are its flags. */
-export async function readJob(file: string): Promise<{ name: string; job: Record<string, unknown> }> {
-  const { readFileSync } = await import('node:fs')
-  const { parseDocument } = await import('../lib/cli/config.ts')
-  const { readOperatorsFile } = await import('../lib/host/files.ts')
-  const what = file === '-' ? 'the job on standard input' : `job "${file}"`
-  const document = await parseDocument(file === '-' ? readFileSync(0, 'utf8') : readOperatorsFile(file), what)
-  if (typeof document !== 'object' || document === null || !('task' in document) || typeof document.task !== 'string')
-    misuse(`Cannot read ${what}: it has no "task"`, 'name it, such as task: create; cowhand schema has the whole form')
-  const { task, ...job } = document
-  return { name: task as string, job }
-}
-
-/** The command that reads its task from a document. */
-export const runCommand = async (): Promise<Command> => {
-  const { z } = await import('zod')
-  const job = z.strictObject({ job: z.string().describe('file with the job, YAML or JSON; - for standard input') })
-  const examples: [string, string][] = [['cowhand run web1.yaml --dry-run', 'what a job would do']]
-  return { name: 'run', summary: 'Run a job from a document: task and the same names as the flags', positional: ['job'], examples, job }
-}
-

@@ -3,7 +3,7 @@ import type { Typed } from '../lib/cli/flags.ts'
 import { writeAll } from '../lib/cli/output.ts'
 import type { Event, Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
-import { type Found, readJob, runCommand, splitWords, taskNamed } from './find.ts'
+import { type Found, splitWords, taskNamed } from './find.ts'
 import { asProblem, Failed, type Outcome, type Process, runQuery, runTask } from './task.ts'
 
 // The dispatcher: words or a job document in, one result out.
@@ -33,12 +33,13 @@ async function dispatch(from: Process, tell: (typed: Typed) => Tell, signal: Abo
   const { helpOf, readWords } = await import('../lib/cli/flags.ts')
   const { settingsFrom } = await import('../lib/cli/config.ts')
   let task: Found | undefined = name === 'run' ? undefined : await taskNamed(name)
-  const command = task?.command ?? (await runCommand())
+  const command = task?.command ?? (await import('./run.ts')).runCommand
   if (words.includes('--help') || words.includes('-h')) return { outcome: { text: `${await helpOf(command, from.columns)}\n`, document: {}, exit: 0, wanted: true }, typed: nothing }
-  let typed = readWords(command, words)
+  let typed = await readWords(command, words)
   const settings = await settingsFrom(typed.globals, from.environment)
   if (!task) {
     const { jobFrom } = await import('../lib/cli/flags.ts')
+    const { readJob } = await import('./run.ts')
     const { name: inner, job } = await readJob(jobFrom<{ job: string }>(command, typed.job).job)
     task = await taskNamed(inner)
     typed = { ...typed, job }

@@ -42,7 +42,6 @@ export async function runQuery(command: Query, typed: Typed, settings: Settings)
 export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Typed, settings: Settings, from: Process, tell: Tell, signal: AbortSignal): Promise<Outcome> {
   const { jobFrom } = await import('../lib/cli/flags.ts')
   const { planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
-  const { coloursFor, reportTask } = await import('../lib/cli/report.ts')
   const { globals } = typed
   const job = jobFrom<Record<string, unknown>>(task.command, typed.job)
   const dryRun = globals['dry-run'] === true
@@ -65,8 +64,8 @@ export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Ty
       const { disksOf } = await import('../lib/host/instances.ts')
       result.disks = disksOf(settings.instances, instance)
     }
-    const colours = coloursFor(from.isTerminal.out, from.environment)
-    return { text: `${reportTask(result, { dryRun, verbose, colours })}\n`, document: result, exit: 0, wanted: dryRun || verbose || from.isTerminal.out }
+    const wanted = dryRun || verbose || from.isTerminal.out
+    return { text: wanted ? await textOf(result, dryRun, verbose, from) : '', document: result, exit: 0, wanted }
   } catch (error) {
     const stopped = error instanceof Stopped ? error : undefined
     const steps = stopped?.steps ?? []
@@ -76,6 +75,11 @@ export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Ty
     result = { ...result, ok: false, changed: steps.some(({ changed }) => changed), steps, error: { code, kind, message, remedy, ...(step === undefined ? {} : { step }) } }
     throw new Failed(problem, result)
   }
+}
+
+async function textOf(result: Result, dryRun: boolean, verbose: boolean, from: Process): Promise<string> {
+  const { coloursFor, reportTask } = await import('../lib/cli/report.ts')
+  return `${reportTask(result, { dryRun, verbose, colours: coloursFor(from.isTerminal.out, from.environment) })}\n`
 }
 
 /** A task that failed, with its result document. */

@@ -1,4 +1,4 @@
-import yargs, { type Options } from 'yargs'
+import type { Options } from 'yargs'
 import { z } from 'zod'
 import { misuse } from '../job/problem.ts'
 import { parseOrExplain } from './explain.ts'
@@ -55,8 +55,9 @@ function optionOf(member: Member): Options {
   }
 }
 
-const parser = (words: string[]) =>
-  yargs(words)
+async function parser(words: string[]) {
+  const { default: yargs } = await import('yargs')
+  return yargs(words)
     .parserConfiguration({
       'camel-case-expansion': false,
       'dot-notation': false,
@@ -74,13 +75,14 @@ const parser = (words: string[]) =>
     })
     .version(false)
     .help(false)
+}
 
 class Misuse extends Error {}
 
-const describeCommand = ({ name, summary, positional = [], examples = [] }: Command, words: string[], members: Record<string, Member>) => {
+const describeCommand = async ({ name, summary, positional = [], examples = [] }: Command, words: string[], members: Record<string, Member>) => {
   const places = positional.map((place) => place.toUpperCase()).join(' ')
   const flags = Object.entries(members).filter(([member]) => !positional.includes(member))
-  return parser(words)
+  return (await parser(words))
     .scriptName('cowhand')
     .usage(`cowhand ${[name, places].filter(Boolean).join(' ')} [flags]\n\n${summary}`)
     .options(Object.fromEntries(flags.map(([member, type]) => [member, { ...optionOf(type), group: 'Flags:' }])))
@@ -90,8 +92,8 @@ const describeCommand = ({ name, summary, positional = [], examples = [] }: Comm
 }
 
 /** The help of one command, as wide as the terminal. @param columns of the terminal */
-export const helpOf = (command: Command, columns: number): Promise<string> =>
-  describeCommand(command, [], membersOf(command.job)).wrap(Math.max(60, Math.min(columns, 110))).getHelp()
+export const helpOf = async (command: Command, columns: number): Promise<string> =>
+  (await describeCommand(command, [], membersOf(command.job))).wrap(Math.max(60, Math.min(columns, 110))).getHelp()
 
 /** What the operator typed, before it is checked: the job's members, and the flags that every command has. */
 export interface Typed {
@@ -104,12 +106,55 @@ export interface Typed {
  * Read the words after a command.
  * @throws {Problem} BAD_SPEC
  */
-export function readWords(command: Command, words: string[]): Typed {
+export const readWords = async (command: Command, words: string[]): Promise<Typed> =>
+  readPlainWords(command, words) ?? readAllWords(command, words)
+
+/** `string` and the like, whatever is wrapped around it. */
+function kindOf(type: z.core.$ZodType): string {
+  const def = type._zod.def as z.core.$ZodTypeDef & { innerType?: z.core.$ZodType }
+  return def.innerType ? kindOf(def.innerType) : def.type
+}
+
+/**
+ * Words as nearly everybody writes them: each flag once and by its name, `--flag value`, and a good job. For these
+ * yargs need not be loaded, which takes longer than most commands.
+ * @returns undefined for all else: yargs reads it, or says what is wrong with it
+ */
+export function readPlainWords(command: Command, words: string[]): Typed | undefined {
+  if (!(command.job instanceof z.ZodObject)) return undefined
+  const { shape } = command.job
+  const positional = command.positional ?? []
+  const [job, all, places]: [Record<string, unknown>, Record<string, unknown>, string[]] = [{}, {}, [...positional]]
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index] ?? ''
+    const isFlag = word.startsWith('--')
+    const name = isFlag ? word.slice(2) : (places.shift() ?? '')
+    const [option, member] = isFlag ? [globals[name], positional.includes(name) ? undefined : shape[name]] : [undefined, shape[name]]
+    if (name in all || (!option && !member)) return undefined
+    const kind = member ? kindOf(member) : (option?.type ?? '')
+    const value = isFlag ? words[index + 1] : word
+    if (kind === 'boolean') {
+      if (value === 'true' || value === 'false') return undefined
+      all[name] = true
+    } else {
+      // What begins like a flag or a quotation may be meant otherwise.
+      if (!/^(string|number|enum|union|pipe)$/.test(kind) || !value || /^[-'"]/.test(value)) return undefined
+      if (option?.choices && !option.choices.includes(value)) return undefined
+      all[name] = kind === 'number' && /^\d+$/.test(value) ? Number(value) : value
+      if (isFlag) index += 1
+    }
+    if (member) job[name] = all[name]
+  }
+  return command.job.safeParse(job).success ? { job, globals: all, help: false } : undefined
+}
+
+/** Any words, by yargs. @throws {Problem} BAD_SPEC */
+export async function readAllWords(command: Command, words: string[]): Promise<Typed> {
   const members = membersOf(command.job)
   const positional = command.positional ?? []
   let typed: Record<string, unknown>
   try {
-    typed = describeCommand(command, words, members).strictOptions().parseSync()
+    typed = (await describeCommand(command, words, members)).strictOptions().parseSync()
   } catch (error) {
     if (!(error instanceof Error)) throw error
     const message = error.message.split('\n')[0]

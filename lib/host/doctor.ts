@@ -1,20 +1,9 @@
 import type { Settings } from '../job/settings.ts'
 import { ask, usualPath, which } from './ask.ts'
+import type { Check } from './check.ts'
 import { kvmDevice, probe } from './kvm.ts'
 import { placeChecks } from './place.ts'
 import { compareVersions, minimumOf, packageOf, rsyncIsMended } from './tools.ts'
-
-/** One thing that cowhand wants of a host, and how it is here. */
-export interface Check {
-  name: string
-  /** `warn`: works, but worse than it could. `missing`: what `needs` names does not work. */
-  status: 'ok' | 'warn' | 'missing'
-  found?: string
-  /** Commands that need it: `create`, or a part of one such as `create --swap`. */
-  needs: string[]
-  /** A command that mends it. */
-  remedy?: string
-}
 
 /** Commands in the order of the summary. */
 const commands = ['create', 'image add', 'resize', 'migrate', 'snapshot']

@@ -4,9 +4,16 @@ import { type Domain, diskXml, scsiController, seedXml } from './domain.ts'
 
 function parse(xml: string, what: string): Document {
   try {
-    return new DOMParser({ onError: (level, message) => { if (level !== 'warning') throw new ParseError(message) } }).parseFromString(xml, 'text/xml')
+    return new DOMParser({
+      onError: (level, message) => {
+        if (level !== 'warning') throw new ParseError(message)
+      },
+    }).parseFromString(xml, 'text/xml')
   } catch (error) {
-    return misuse(`Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0] : error}`, 'give the XML of a libvirt domain, such as virsh dumpxml prints')
+    return misuse(
+      `Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
+      'give the XML of a libvirt domain, such as virsh dumpxml prints',
+    )
   }
 }
 
@@ -22,11 +29,37 @@ function child(parent: Element, name: string): Element {
 function domainOf(xml: string): { document: Document; domain: Element } {
   const document = parse(xml, 'the domain definition')
   const domain = document.documentElement
-  if (domain?.nodeName !== 'domain') misuse(`Cannot read the domain definition: its root is <${domain?.nodeName}>`, 'give the XML of a libvirt domain, such as virsh dumpxml prints')
+  if (domain?.nodeName !== 'domain')
+    misuse(
+      `Cannot read the domain definition: its root is <${domain?.nodeName}>`,
+      'give the XML of a libvirt domain, such as virsh dumpxml prints',
+    )
   return { document, domain }
 }
 
 const targetOf = (disk: Element): string => children(disk, 'target')[0]?.getAttribute('dev') ?? ''
+
+/** Of a disk of the operator's, what tells where its bytes are; the rest (boot order, address, limits …) is the device's. */
+const ofTheFile = ['driver', 'source', 'target', 'backingStore', 'mirror']
+
+/** Put our disk into the place of the operator's of the same device, if there is one, and keep what was said of the device. @throws {Problem} BAD_SPEC */
+function putDisk(devices: Element, xml: string, theirs: Element | undefined): void {
+  const made = parse(`<devices>${xml}</devices>`, 'our own disk').documentElement
+  const ours = devices.ownerDocument!.importNode(children(made!, 'disk')[0]!, true)
+  if (!theirs) return void devices.appendChild(ours)
+  if (theirs.getAttribute('type') !== 'file')
+    misuse(
+      `Cannot put a disk on ${targetOf(theirs)}: the domain definition has a volume there`,
+      'give that volume another device',
+    )
+  const [driver, theirDriver] = [children(ours, 'driver')[0], children(theirs, 'driver')[0]]
+  for (const { name, value } of theirDriver?.attributes ?? [])
+    if (driver && !driver.hasAttribute(name)) driver.setAttribute(name, value)
+  const bus = (disk: Element) => children(disk, 'target')[0]?.getAttribute('bus')
+  const gone = bus(ours) === bus(theirs) ? ofTheFile : [...ofTheFile, 'address']
+  for (const node of Array.from(theirs.childNodes)) if (!gone.includes(node.nodeName)) ours.appendChild(node)
+  devices.replaceChild(ours, theirs)
+}
 
 /** Devices that block and network disks of a definition map: they are never touched (BEHAVIOUR.md S13). @throws {Problem} BAD_SPEC */
 export function volumesIn(xml: string): string[] {
@@ -46,20 +79,29 @@ export function editDomain(xml: string, wish: Domain): string {
   }
   set('name', wish.name)
   set('uuid', wish.uuid)
-  if (wish.vcpus !== undefined) set('vcpu', wish.vcpus)
+  if (wish.vcpus !== undefined) {
+    set('vcpu', wish.vcpus)
+    child(domain, 'vcpu').removeAttribute('current')
+  }
   if (wish.memory !== undefined) {
     for (const extra of children(domain, 'currentMemory')) domain.removeChild(extra)
     set('memory', wish.memory)
     child(domain, 'memory').setAttribute('unit', 'b')
   }
   const devices = child(domain, 'devices')
-  const targets = [...wish.disks.map(({ target }) => target), ...(wish.seed === undefined ? [] : ['sda'])]
-  for (const disk of children(devices, 'disk'))
-    if (disk.getAttribute('type') === 'file' && targets.includes(targetOf(disk))) devices.removeChild(disk)
-  const scsi = children(devices, 'controller').some((controller) => controller.getAttribute('type') === 'scsi')
-  const seed = wish.seed === undefined ? '' : seedXml(wish.seed, wish['os-type'])
-  const controller = wish.seed === undefined || scsi || wish['os-type'] === 'windows' ? '' : scsiController
-  const added = parse(`<devices>${wish.disks.map(diskXml).join('')}${seed}${controller}</devices>`, 'our own disks')
-  for (const node of Array.from(added.documentElement!.childNodes)) devices.appendChild(document.importNode(node, true))
+  const at = (target: string) => children(devices, 'disk').find((disk) => targetOf(disk) === target)
+  for (const disk of wish.disks) putDisk(devices, diskXml(disk), at(disk.target))
+  if (wish.seed !== undefined) {
+    // A definition that was dumped from one of our domains has a seed, of that domain; any other CD or disk stays.
+    const isSeed = (disk: Element) => children(disk, 'source')[0]?.getAttribute('file')?.endsWith('/disk.config')
+    const seed = children(devices, 'disk').find(isSeed)
+    const free = Array.from('abcdefghijklmnopqrstuvwxyz', (letter) => `sd${letter}`).find((target) => !at(target))
+    putDisk(devices, seedXml(wish.seed, wish['os-type'], seed ? targetOf(seed) : free), seed)
+    const scsi = children(devices, 'controller').some((controller) => controller.getAttribute('type') === 'scsi')
+    if (!scsi && wish['os-type'] !== 'windows')
+      devices.appendChild(
+        document.importNode(parse(scsiController.trim(), 'our own controller').documentElement!, true),
+      )
+  }
   return `${new XMLSerializer().serializeToString(document)}\n`
 }

@@ -1,5 +1,5 @@
-import type { OsType } from '../job/spec.ts'
 import type { z } from 'zod'
+import type { OsType } from '../job/spec.ts'
 
 /** What a domain is made of. Memory in bytes; paths are absolute. */
 export interface Domain {
@@ -29,11 +29,11 @@ export const diskXml = ({ path, target }: { path: string; target: string }): str
     </disk>`
 
 /** The seed as a CD: by virtio-scsi, which also the kernels made for clouds know; Windows knows SATA from the start. */
-export const seedXml = (seed: string, osType: string): string => `
+export const seedXml = (seed: string, osType: string, target = 'sda'): string => `
     <disk type='file' device='cdrom'>
       <driver name='qemu' type='raw'/>
       <source file='${escape(seed)}'/>
-      <target dev='sda' bus='${osType === 'windows' ? 'sata' : 'scsi'}'/>
+      <target dev='${escape(target)}' bus='${osType === 'windows' ? 'sata' : 'scsi'}'/>
       <readonly/>
     </disk>`
 
@@ -43,7 +43,8 @@ export const scsiController = `
 function interfaceXml(network: string): string {
   if (network === 'none') return ''
   const bridge = network.startsWith('bridge:') ? network.slice('bridge:'.length) : undefined
-  const [type, source] = bridge === undefined ? ['network', `network='${escape(network)}'`] : ['bridge', `bridge='${escape(bridge)}'`]
+  const [type, source] =
+    bridge === undefined ? ['network', `network='${escape(network)}'`] : ['bridge', `bridge='${escape(bridge)}'`]
   return `
     <interface type='${type}'>
       <source ${source}/>

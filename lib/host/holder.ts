@@ -15,7 +15,7 @@ export interface Identity {
   startTime: string
   /** What its children carry in COWHAND_HOLDER. Known to root only, or any user could pose as one. */
   mark: string
-  /** One for each lock that is taken. */
+  /** One for each lock that is taken; see `makerEnded`. */
   nonce: string
   task: string
   /** ISO 8601 */
@@ -52,7 +52,12 @@ export const holderMark = (): string => ownProcess().mark
 /** A new identity of this process. @param task what the lock is wanted for, for people */
 export function identify(task: string): Identity {
   const { seesItself: _, ...me } = ownProcess()
-  return { ...me, nonce: crypto.randomUUID(), task, since: new Date().toISOString().replace(/\.\d+Z$/, 'Z') }
+  return {
+    ...me,
+    nonce: `${nonceStart(me)}-${me.pid}-${me.startTime}-${crypto.randomUUID().slice(0, 8)}`,
+    task,
+    since: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+  }
 }
 
 /** The identity in a lock file's text, or undefined where none was written (or it was lost in a power cut). */
@@ -77,8 +82,17 @@ export function fateOf(holder: Identity): Fate {
   return child === undefined ? 'dead' : { pid: child }
 }
 
+const nonceStart = (of: Process): string => `${of.bootId.slice(0, 8)}-${of.pidNamespace.replace(/\D/g, '')}`
+
+/** Whether the process that made a nonce is proven dead, for a file that bears the nonce and was never filled. */
+export function makerEnded(nonce: string): boolean {
+  const me = ownProcess()
+  const [boot, namespace, pid, startTime = ''] = nonce.split('-')
+  return me.seesItself && nonceStart(me) === `${boot}-${namespace}` && hasEnded({ pid: Number(pid), startTime })
+}
+
 /** Whether that very process is gone. Not being sure (hidden by hidepid, ending just now) means no. */
-function hasEnded({ pid, startTime }: Identity): boolean {
+function hasEnded({ pid, startTime }: Pick<Identity, 'pid' | 'startTime'>): boolean {
   try {
     process.kill(pid, 0)
   } catch (error) {
@@ -103,14 +117,15 @@ function statOf(pid: number | 'self'): { state: string; threads: number; startTi
 }
 
 /**
- * Pid of a process, other than this one, that carries the mark in its environment; undefined when surely none does.
- * One without an environment is a kernel thread, or has just ended and may have left a child that was not listed yet,
- * or is being started: look again until no new one of these was met.
+ * Pid of a process, other than this one, that carries the mark in its environment; undefined when none does.
+ * One without an environment is a kernel thread, or is being started, or has just ended and may have left a child that
+ * was not listed yet: look again when a new one of these was met. To be missed, a child would have to hand over to a
+ * child of its own during each of five looks.
  */
 export function markedProcess(mark: string): number | undefined {
   const bare = new Set<number>()
-  for (let look = 1; ; look++) {
-    let met: number | undefined
+  for (let look = 0, sure = false; look < 5 && !sure; look++) {
+    sure = true
     for (const name of readdirSync('/proc')) {
       const pid = Number(name)
       if (!Number.isInteger(pid) || pid === process.pid) continue
@@ -118,11 +133,10 @@ export function markedProcess(mark: string): number | undefined {
       if (environment.includes(`COWHAND_HOLDER=${mark}\0`)) return pid
       if (environment || bare.has(pid)) continue
       bare.add(pid)
-      met = pid
+      sure = false
     }
-    if (met === undefined) return undefined
-    if (look === 5) return met // processes come and go too fast to be sure: held, this time
   }
+  return undefined
 }
 
 /** Text of a small file, '' where it cannot be read. */

@@ -17,7 +17,7 @@ import { dirname, join, resolve } from 'node:path'
 import { clearInterval, setInterval } from 'node:timers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errno, fail, Problem, refuse } from '../job/problem.ts'
-import { fateOf, holderMark, type Identity, identify, markedProcess, parseIdentity } from './holder.ts'
+import { fateOf, holderMark, type Identity, identify, makerEnded, markedProcess, parseIdentity } from './holder.ts'
 
 export { holderMark }
 
@@ -67,7 +67,6 @@ const held = new Map<string, string>()
 export async function acquire(directory: string, name: string, options: LockOptions): Promise<Lock> {
   const door = await openDoor()
   const path = resolve(directory, `${name}.lock`)
-  const me = identify(options.task)
   const end = performance.now() + options.wait * 1000
   const rest = (milliseconds: number) =>
     sleep(milliseconds, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {})
@@ -77,7 +76,8 @@ export async function acquire(directory: string, name: string, options: LockOpti
     options.signal?.throwIfAborted()
     const seen = look(path, (found) => found)
     if (!seen) {
-      if (create(door, path, me)) return lockOf(door, path, name, me.nonce)
+      const nonce = create(door, path, options.task)
+      if (nonce) return lockOf(door, path, name, nonce)
       continue
     }
     const now = performance.now()
@@ -127,8 +127,10 @@ async function openDoor(): Promise<Door> {
 /**
  * Make the lock file, if nobody has it. An intent with our identity stands beside it before the empty file is there,
  * and then becomes it: whoever finds an empty file finds its maker among the intents.
+ * @returns the nonce in it; undefined when somebody has it
  */
-function create(door: Door, path: string, me: Identity): boolean {
+function create(door: Door, path: string, task: string): string | undefined {
+  const me = identify(task)
   const intent = `${path}.${me.nonce}`
   const write = () => writeFileSync(intent, `${JSON.stringify(me)}\n`, { flag: 'wx', mode: 0o600 })
   let made = false
@@ -144,11 +146,11 @@ function create(door: Door, path: string, me: Identity): boolean {
     made = true
     renameSync(intent, path)
     held.set(path, me.nonce)
-    return true
+    return me.nonce
   } catch (error) {
     if (made) door.unlock(path) // before the intent: without it, the empty file could be another's by now
     rmSync(intent, { force: true })
-    if (!made && errno(error) === 'EEXIST') return false
+    if (!made && errno(error) === 'EEXIST') return undefined
     throw error
   }
 }
@@ -156,7 +158,11 @@ function create(door: Door, path: string, me: Identity): boolean {
 function lockOf(door: Door, path: string, name: string, nonce: string): Lock {
   const heart = setInterval(() => {
     const now = new Date()
-    if (isOurs(path, nonce)) utimesSync(path, now, now)
+    try {
+      if (isOurs(path, nonce)) utimesSync(path, now, now)
+    } catch {
+      // the next beat may do better; if none does, assertHeld tells
+    }
   }, beat).unref()
   const assertHeld = () => {
     if (isOurs(path, nonce)) return
@@ -211,8 +217,9 @@ function look<T>(path: string, use: (found: Seen) => T): T | undefined {
 
 /** Who holds what was seen; undefined when everybody who could is dead. @param silent nothing was heard for a lease */
 function holderOf(path: string, seen: Seen, silent: boolean): Holder | undefined {
-  const makers = () => intentsIn(dirname(path)).filter((intent) => intent.lock === path)
+  const makers = () => intentsIn(dirname(path)).map(({ lock, maker }) => (lock === path ? maker : undefined))
   for (const holder of seen.holder ? [seen.holder] : makers()) {
+    if (!holder) continue
     const fate = fateOf(holder)
     if (fate === 'dead' || (fate === 'unknown' && silent)) continue
     return fate === 'unknown' || fate.pid === holder.pid ? holder : { ...holder, child: fate.pid }
@@ -220,19 +227,25 @@ function holderOf(path: string, seen: Seen, silent: boolean): Holder | undefined
   return undefined
 }
 
-/**
- * Whole intents (`<name>.lock.<nonce>`) in a directory. One that is still being written does not count: its lock file
- * is not made yet.
- */
-function intentsIn(directory: string): (Identity & { path: string; lock: string })[] {
-  const intents = []
+interface Intent {
+  path: string
+  /** Path of the lock that it is to become. */
+  lock: string
+  nonce: string
+  /** undefined while it is being written: its lock file is not made yet. */
+  maker: Identity | undefined
+}
+
+/** The intents in a directory: `<name>.lock.<nonce>`. */
+function intentsIn(directory: string): Intent[] {
+  const intents: Intent[] = []
   for (const name of readdirSync(directory)) {
-    const [, lock, nonce] = /^(.+\.lock)\.([0-9a-f-]{36})$/.exec(name) ?? []
-    if (!lock) continue
+    const [, lock, nonce] = /^(.+\.lock)\.([0-9a-f]{8}-\d+-\d+-\d+-[0-9a-f]{8})$/.exec(name) ?? []
+    if (!lock || !nonce) continue
+    const path = join(directory, name)
     try {
-      const path = join(directory, name)
-      const identity = parseIdentity(readFileSync(path, 'utf8'))
-      if (identity && identity.nonce === nonce) intents.push({ ...identity, path, lock: join(directory, lock) })
+      const maker = parseIdentity(readFileSync(path, 'utf8'))
+      intents.push({ path, lock: join(directory, lock), nonce, maker })
     } catch (error) {
       if (errno(error) !== 'ENOENT') throw error // it became the lock, or was given up
     }
@@ -252,21 +265,18 @@ function takeOver(path: string, holderNow: (file: Seen) => Holder | undefined): 
     const env = { PATH: '/usr/bin:/bin' }
     const flock = spawnSync('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', guard], env })
     if (flock.status === 1) return false
-    if (flock.error)
+    if (errno(flock.error) === 'ENOENT')
       refuse('TOOL_MISSING', 'Cannot run "flock": it is not installed', 'install it: apt install util-linux')
-    if (flock.status !== 0)
-      fail(
-        'TOOL_FAILED',
-        `Cannot lock "${join(directory, 'takeover.guard')}": flock failed`,
-        'use a file system that knows flock for the instances',
-      )
+    const remedy = 'keep the instances on a file system that knows flock'
+    if (flock.status !== 0) fail('TOOL_FAILED', `Cannot take over "${path}": flock failed`, remedy)
     const free = look(path, (seen) => {
       if (holderNow(seen)) return false
       // The dead do not replace their files, and the others cannot while this one is there.
       if (lstatSync(path, { throwIfNoEntry: false, bigint: true })?.ino === seen.inode) rmSync(path, { force: true })
       return true
     })
-    for (const intent of intentsIn(directory)) if (fateOf(intent) === 'dead') rmSync(intent.path, { force: true })
+    for (const { path: intent, maker, nonce } of intentsIn(directory))
+      if (maker ? fateOf(maker) === 'dead' : makerEnded(nonce)) rmSync(intent, { force: true })
     return free ?? true
   } finally {
     closeSync(guard)

@@ -137,7 +137,7 @@ export class Effects {
     const { fetchImage } = await import('../image/fetch.ts')
     const onProgress = this.#progress('fetch', new URL(url).pathname)
     const got = await fetchImage({ url, to, digest, signal: this.#signal, onProgress, ...(size === undefined ? {} : { size }) })
-    this.fetched += got.size
+    this.fetched += got.received
   }
 
   async #unpack({ from, packing, to, limit }: Of<'unpack'>): Promise<void> {

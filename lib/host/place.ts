@@ -5,7 +5,7 @@ import { errno } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { formatSize } from '../job/spec.ts'
 import { ask, which } from './ask.ts'
-import type { Check } from './doctor.ts'
+import type { Check } from './check.ts'
 
 const GiB = 2 ** 30
 

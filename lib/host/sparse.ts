@@ -34,8 +34,7 @@ export class SparseWriter {
   /** Take the next bytes; they are copied, the buffer may be used again. @throws the system's error, such as ENOSPC */
   async write(bytes: Uint8Array): Promise<void> {
     for (let from = 0; from < bytes.length; ) {
-      // Up to a multiple of the buffer's size in the file, so that blocks stay aligned after a resume.
-      const room = gather - (this.position % gather)
+      const room = gather - this.#filled
       const some = bytes.subarray(from, from + room)
       this.#filling.set(some, this.#filled)
       this.#filled += some.length

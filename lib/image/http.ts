@@ -176,14 +176,12 @@ async function ask<T>(
 
   async function* bodyOf(response: IncomingMessage): AsyncGenerator<Buffer> {
     const chunks = response[Symbol.asyncIterator]()
-    let missing = Number(response.headers['content-length'] ?? 0)
     for (;;) {
       const chunk = await wait(chunks.next())
       if (chunk.done) break
-      missing -= chunk.value.length
       yield chunk.value
     }
-    if (missing > 0 || !response.complete) throw new Hiccup('the connection was cut')
+    if (!response.complete) throw new Hiccup('the connection was cut')
   }
 
   try {

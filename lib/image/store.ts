@@ -51,7 +51,7 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
   const digest = wanted.checksum ?? (await publishedDigest(url, file))
   const image: Image = { id: digest, name: reference, source: url.href, digest, format, packing, properties: {} }
   // A cached base needs no server: only a download asks how much there is to come, and whether it will fit.
-  if (existsSync(`${basesOf(settings.instances)}/${baseName(image.id)}`)) return image
+  if (existsSync(`${basesOf(settings.instances)}/${await baseName(image.id)}`)) return image
   const { headOf } = await import('./fetch.ts')
   const { bytes, total } = await headOf(url.href, 512)
   const isQcow2 = format === 'qcow2' && !packing && bytes.length >= 32 && bytes.readUInt32BE(0) === 0x514649fb

@@ -124,9 +124,8 @@ function judge({ code, by, error }: End, words: string, { from, packing }: Unpac
     fail('TOOL_FAILED', `${cannot} ${tool} was ended by ${by}`, 'see journalctl -k, then run the same command again')
   if (code === 0) return
   // In one line, and without what would move the cursor of a terminal.
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is left out
   const said = words
-    .replaceAll(/[\s\u0000-\u001f\u007f]+/g, ' ')
+    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
     .replace(`${tool}: `, '')
     .slice(0, 300)
   refuse('IMAGE_REJECTED', `${cannot} ${tool}: ${said || `failed with exit code ${code}`}`, 'get the image again')

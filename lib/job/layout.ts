@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto'
-
 /**
  * Where things live: the names of the old Nova driver, so that an operator of such hosts recognises every file
  * (BEHAVIOUR.md S1-S10). Pure: paths follow from the job, nothing is looked up.
@@ -12,7 +10,10 @@ export const locksOf = (instances: string): string => `${instances}/locks`
 export const instanceOf = (instances: string, name: string): string => `${instances}/${name}`
 
 /** A base is named for its image's id, so that two images never meet in one file. */
-export const baseName = (imageId: string): string => createHash('sha1').update(imageId).digest('hex')
+export async function baseName(imageId: string): Promise<string> {
+  // Not node:crypto: it loads the runtime's streams, which takes longer than the rest of a small command.
+  return Buffer.from(await crypto.subtle.digest('SHA-1', Buffer.from(imageId))).toString('hex')
+}
 
 /** The base of one size that Nova put disks on (`base_layout: sized`). @param size bytes, whole GiB */
 export const sizedBaseName = (base: string, size: number): string => `${base}_${size / GiB}`
@@ -51,6 +52,9 @@ export const instanceFiles = [
   'libvirt.xml',
   'instance.json',
 ] as const
+
+/** An older part of console.log: virtlogd sets it aside when the log has grown to 2 MiB. */
+export const isOldConsole = (name: string): boolean => /^console\.log\.\d+$/.test(name)
 
 export const diskNames = ['disk', 'disk.local', 'disk.swap'] as const
 export type DiskName = (typeof diskNames)[number]

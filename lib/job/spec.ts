@@ -1,5 +1,8 @@
 import { z } from 'zod'
 
+// Each schema reads a few objects: that is done before a reader of its own would be compiled for it.
+z.config({ jitless: true })
+
 const units: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }
 
 /**

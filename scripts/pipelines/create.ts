@@ -1,4 +1,3 @@
-import { createHash, randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { readOperatorsFile } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
@@ -19,7 +18,8 @@ import { recordInstance } from '../steps/record-instance.ts'
 import { startDomain } from '../steps/start-domain.ts'
 import { writeDomain } from '../steps/write-domain.ts'
 
-const digestOf = (texts: unknown[]): string => `sha256:${createHash('sha256').update(JSON.stringify(texts)).digest('hex')}`
+const digestOf = async (texts: unknown[]): Promise<string> =>
+  `sha256:${Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(JSON.stringify(texts)))).toString('hex')}`
 const readAll = (paths: (string | undefined)[]) => paths.map((path) => (path === undefined ? null : readOperatorsFile(path)))
 
 export const create = definePipeline({
@@ -57,15 +57,17 @@ export const create = definePipeline({
   locks: ({ name }) => [layout.instanceLock(name)],
   look: async (job, settings) => {
     const given = [job['user-data'], job['meta-data'], job['network-config']]
+    const image = await findImage(job.image, { checksum: job.checksum, format: job['image-format'] }, settings)
     return {
-      image: await findImage(job.image, { checksum: job.checksum, format: job['image-format'] }, settings),
-      uuid: instanceAt(layout.instanceOf(settings.instances, job.name))?.uuid ?? randomUUID(),
-      seed: given.some((path) => path !== undefined) ? digestOf(readAll(given)) : undefined,
-      xml: job.xml === undefined ? undefined : digestOf(readAll([job.xml])),
+      image,
+      base: await layout.baseName(image.id),
+      uuid: instanceAt(layout.instanceOf(settings.instances, job.name))?.uuid ?? crypto.randomUUID(),
+      seed: given.some((path) => path !== undefined) ? await digestOf(readAll(given)) : undefined,
+      xml: job.xml === undefined ? undefined : await digestOf(readAll([job.xml])),
       volumes: job.xml === undefined ? [] : (await import('../../lib/host/domain-xml.ts')).volumesIn(readOperatorsFile(job.xml)),
     }
   },
-  calls(job, { image, uuid, seed, xml, volumes }, { instances, base_layout, libvirt_uri, snapshot_optimization }) {
+  calls(job, { image, base, uuid, seed, xml, volumes }, { instances, base_layout, libvirt_uri, snapshot_optimization }) {
     const { name, root, swap, 'os-type': osType } = job
     const rootIsVolume = volumes.includes('vda')
     const delta = image.properties['base_image_id_sha1'] !== undefined
@@ -73,7 +75,9 @@ export const create = definePipeline({
     const kernel = 'kernel_id' in image.properties || 'ramdisk_id' in image.properties
     const way = wayOf({ imageType, delta, backing: false, allowed: snapshot_optimization, overlays: true, kernel, rootIsVolume })
     if (way.optimised || delta) refuse('UNSUPPORTED', `Cannot create "${name}" from "${image.name}": ${way.reason}, and this version makes whole images only`, 'use an image that holds the whole disk')
-    if (rootIsVolume) refuse('UNSUPPORTED', `Cannot create "${name}": its definition has a volume on vda, where the root disk goes`, 'give that volume another device')
+    const devices = layout.devicesOf(job, volumes)
+    const taken = devices.find(({ target }) => volumes.includes(target))
+    if (taken) refuse('UNSUPPORTED', `Cannot create "${name}": its definition has a volume on ${taken.target}, where ${taken.file} goes`, 'give that volume another device')
     if (swap !== undefined && !layout.isWholeMiB(swap)) misuse(`Cannot make a swap disk of ${swap} bytes: it is not a whole number of MiB`, 'ask for a size such as --swap 512M')
     if (image.virtualSize !== undefined && image.virtualSize > root)
       refuse('DISK_TOO_SMALL', `Cannot create "${name}" with --root ${formatSize(root)}: image "${image.name}" has ${formatSize(image.virtualSize)}`, `ask for at least that: --root ${formatSize(image.virtualSize)}`)
@@ -82,11 +86,9 @@ export const create = definePipeline({
 
     const directory = layout.instanceOf(instances, name)
     const inBases = (file: string) => `${layout.basesOf(instances)}/${file}`
-    const devices = layout.devicesOf(job, volumes)
     const disks = devices.map(({ file }) => file)
     const ephemeral = disks.includes('disk.local') ? job.ephemeral : undefined
     const ephemeralFormat = job['ephemeral-format'] ?? (osType === 'windows' ? 'ntfs' : 'ext4')
-    const base = layout.baseName(image.id)
     const sized = base_layout === 'sized' ? layout.sizedBaseName(base, root) : undefined
     const { source: from, digest, format, packing, id, size, stamp } = image
     const { memory, vcpus, network } = job

@@ -12,7 +12,7 @@ export const imageShow = defineQuery({
   job: z.strictObject({ image: z.string().min(1, 'is empty').describe('name or id of the image') }),
   run: async ({ image: reference }, settings) => {
     const { stamp: _, ...image } = await findImage(reference, {}, settings)
-    const path = `${basesOf(settings.instances)}/${baseName(image.id)}`
+    const path = `${basesOf(settings.instances)}/${await baseName(image.id)}`
     const cached = baseAt(path)
     const lines = [
       ['id', image.id],

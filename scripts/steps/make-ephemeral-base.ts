@@ -1,7 +1,6 @@
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
-import { mkfsCommand } from '../../lib/host/mkfs.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { baseLock, partOf, recordOf } from '../../lib/job/layout.ts'
 import { AbsolutePath, Bytes, EphemeralFormat } from '../../lib/job/spec.ts'
@@ -16,11 +15,16 @@ export const makeEphemeralBase = defineStep({
     format: EphemeralFormat.describe('file system'),
   }),
   locks: ({ base }) => [baseLock(base)],
-  inspect: async ({ base }) => ({ base: baseAt(base), leftovers: leftoversOf(base) }),
-  plan({ base, size, format }, found): Action[] {
-    if (found.base) return found.leftovers.map((path) => ({ do: 'remove', path }))
+  inspect: async ({ base, size, format }) => {
+    const facts = { base: baseAt(base), leftovers: leftoversOf(base) }
+    if (facts.base) return { ...facts, maker: undefined }
+    const { mkfsCommand } = await import('../../lib/host/mkfs.ts')
+    return { ...facts, maker: mkfsCommand({ path: partOf(base), format, size }) }
+  },
+  plan({ base, size }, found): Action[] {
+    if (!found.maker) return found.leftovers.map((path) => ({ do: 'remove', path }))
     const part = partOf(base)
-    const { argv, env, deterministic } = mkfsCommand({ path: part, format, size })
+    const { argv, env, deterministic } = found.maker
     return [
       { do: 'mkdir', path: dirname(base), mode: 0o755 },
       { do: 'allocate', path: part, size },

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { fileAt, namesIn } from '../../lib/host/files.ts'
 import { isInUse } from '../../lib/host/qemu-img.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { instanceFiles, partOf } from '../../lib/job/layout.ts'
+import { instanceFiles, isOldConsole, partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
@@ -20,10 +20,19 @@ export const removeInstance = defineStep({
   }),
   plan({ directory }, { names, staged, inUse }): Action[] {
     if (!names) return []
-    const foreign = names.filter((name) => !ours.has(name) && name !== 'disk.config.d')
+    const foreign = names.filter((name) => !ours.has(name) && !isOldConsole(name) && name !== 'disk.config.d')
     if (foreign.length > 0)
-      refuse('NOT_OURS', `Cannot remove "${directory}": it holds ${foreign.join(', ')}, which cowhand did not make`, 'look at it, and move it away')
-    if (inUse) refuse('IN_USE', `Cannot remove "${directory}": a running guest has its disk open`, 'stop the guest first, or set libvirt_uri so that cowhand does')
+      refuse(
+        'NOT_OURS',
+        `Cannot remove "${directory}": it holds ${foreign.join(', ')}, which cowhand did not make`,
+        'look at it, and move it away',
+      )
+    if (inUse)
+      refuse(
+        'IN_USE',
+        `Cannot remove "${directory}": a running guest has its disk open`,
+        'stop the guest first, or set libvirt_uri so that cowhand does',
+      )
     const remove = (name: string): Action => ({ do: 'remove', path: `${directory}/${name}` })
     // What tells that there is an instance goes last, so that a removal that was cut off is seen and goes on.
     const files = names.filter((name) => name !== 'disk.config.d' && name !== 'instance.json')

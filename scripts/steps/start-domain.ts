@@ -11,8 +11,15 @@ export const startDomain = defineStep({
   input: z.strictObject({ uri: z.string().describe('libvirt, such as qemu:///system'), name: InstanceName }),
   inspect: ({ uri, name }) => domainAt(uri, name),
   plan({ uri, name }, domain): Action[] {
-    if (!domain) refuse('MISSING_PREREQUISITE', `Cannot start domain "${name}": libvirt does not know it`, 'define it: cowhand step define-domain')
+    if (!domain)
+      refuse(
+        'MISSING_PREREQUISITE',
+        `Cannot start domain "${name}": libvirt does not know it`,
+        'define it: cowhand step define-domain',
+      )
     // A guest that is paused, or stopping by itself, was made so by somebody.
-    return domain.state === 'shut off' || domain.state === 'crashed' ? [run(virsh(uri, 'start', name), 'start the guest')] : []
+    return domain.state === 'shut off' || domain.state === 'crashed'
+      ? [run(virsh(uri, 'start', domain.uuid), 'start the guest')]
+      : []
   },
 })

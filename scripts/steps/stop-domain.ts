@@ -17,7 +17,11 @@ export const stopDomain = defineStep({
   plan({ uri, name, uuid }, domain): Action[] {
     if (!domain || domain.state === 'shut off') return []
     if (domain.uuid !== uuid)
-      refuse('DOMAIN_EXISTS', `Cannot stop domain "${name}": libvirt has another one of this name, ${domain.uuid}`, `look at it: virsh -c ${uri} dumpxml ${name}`)
-    return [run(virsh(uri, 'destroy', name), 'switch the guest off')]
+      refuse(
+        'DOMAIN_EXISTS',
+        `Cannot stop domain "${name}": libvirt has another one of this name, ${domain.uuid}`,
+        `look at it: virsh -c ${uri} dumpxml ${name}`,
+      )
+    return [run(virsh(uri, 'destroy', uuid), 'switch the guest off')]
   },
 })

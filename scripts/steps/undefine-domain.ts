@@ -13,8 +13,10 @@ export const undefineDomain = defineStep({
     uuid: z.uuid().describe('of the domain: another one of this name is left alone'),
   }),
   inspect: ({ uri, name }) => domainAt(uri, name),
-  plan({ uri, name, uuid }, domain): Action[] {
+  plan({ uri, uuid }, domain): Action[] {
     if (domain?.uuid !== uuid) return []
-    return [run(virsh(uri, 'undefine', '--nvram', '--managed-save', '--snapshots-metadata', name), 'make libvirt forget it')]
+    return [
+      run(virsh(uri, 'undefine', '--nvram', '--managed-save', '--snapshots-metadata', uuid), 'make libvirt forget it'),
+    ]
   },
 })

@@ -1,4 +1,4 @@
 One file is all there is to install, and it says which it is:
 
   $ cowhand --version
-  \d+\.\d+\.\d+ (re)
+  cowhand \d+\.\d+\.\d+ (re)

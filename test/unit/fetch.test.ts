@@ -141,6 +141,21 @@ const cases: Case[] = [
     asked: ['bytes=9-', undefined],
   },
   {
+    when: 'the server sends another range, and then the file changes',
+    server: [
+      (_, r) => r.writeHead(206, { 'content-range': 'bytes 0-2999999/3000000' }).end(body),
+      cutAfter(old, 1_000_000),
+      serve(body),
+    ],
+    left: body.subarray(0, 9),
+    asked: ['bytes=9-', undefined, 'bytes=1000000-', undefined],
+  },
+  {
+    when: 'the part is of an older version, and then it is cut often',
+    server: [serve(body), ...Array(6).fill(cutAfter(body, 100_000)), serve(body)],
+    left: old.subarray(0, 2_500_000),
+  },
+  {
     when: 'the range has no length',
     server: [(_, r) => r.writeHead(206, { 'content-range': 'bytes 9-2999999/*' }).end(body.subarray(9))],
     left: body.subarray(0, 9),
@@ -246,6 +261,12 @@ const cases: Case[] = [
     fails: 'CHECKSUM_MISMATCH',
     says: /^Cannot use "http:\/\/127.0.0.1:\d+\/image": its sha256 is [0-9a-f]{16}…, expected [0-9a-f]{16}…$/,
     asked: [undefined],
+  },
+  {
+    when: 'the digest is wrong, and each answer is cut',
+    server: [(q, r) => (q.headers.range ? serve(old) : cutAfter(old, 1_000_000))(q, r)],
+    fails: 'CHECKSUM_MISMATCH',
+    asked: [undefined, 'bytes=1000000-', undefined, 'bytes=1000000-'],
   },
   {
     when: 'the digest is wrong, resumed, and again',
@@ -502,6 +523,7 @@ for (const [from, location, then] of [
   ['http://a/x', '/y', 'http://a/y'],
   ['https://u:p@a/x', '/y', 'https://u:p@a/y'],
   ['https://u:p@a/x', 'https://b/y', 'https://b/y'],
+  ['https://u:p@a/x', 'https://v:q@a/y', 'https://v:q@a/y'],
   ['https://a/x', 'http://a/x', undefined],
   ['http://a/x', 'ftp://a/x', undefined],
   ['http://a/x', 'http://', undefined],

@@ -88,30 +88,32 @@ async function zombie(): Promise<Partial<Identity>> {
 
 const startOf = (pid: number) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ')[19] ?? ''
 const text = (change: Partial<Identity> = {}) => JSON.stringify({ ...me(), ...change })
-const nonce = '01234567-89ab-cdef-0123-456789abcdef'
-const gone = { startTime: '1', nonce }
+const nonce = me().nonce
+const endedNonce = nonce.replace(/-\d+-(\w+)$/, '-1-$1') // this pid, another start
+const gone = { startTime: '1', nonce: endedNonce }
 const found: {
   when: string
   lock: string | (() => Promise<string>)
-  intent?: string
+  intent?: [nonce: string, text: string]
   answer: 'free' | 'held'
-  leaves?: string[]
+  leaves?: string
 }[] = [
   { when: 'the pid is another process now', lock: text({ startTime: '1' }), answer: 'free' },
   { when: 'the pid is nobody’s', lock: text({ pid: 2 ** 22 + 1 }), answer: 'free' },
   { when: 'this host was started again since', lock: text({ bootId: 'before' }), answer: 'free' },
   { when: 'the holder has ended, and is a zombie', lock: async () => text(await zombie()), answer: 'free' },
-  { when: 'its maker was killed before the rename', lock: '', intent: text(gone), answer: 'free', leaves: [] },
+  { when: 'its maker was killed before the rename', lock: '', intent: [endedNonce, text(gone)], answer: 'free' },
   { when: 'it is empty, and nobody was at it', lock: '', answer: 'free' },
   { when: 'it is full of zeros after a power cut', lock: '\0'.repeat(300), answer: 'free' },
   {
-    when: 'it is empty, and an intent is half written',
+    when: 'it is empty, and an intent is being written',
     lock: '',
-    intent: '{"host"',
+    intent: [nonce, '{"host"'],
     answer: 'free',
-    leaves: ['intent'],
+    leaves: nonce,
   },
-  { when: 'it is empty, and its maker lives', lock: '', intent: text({ nonce }), answer: 'held' },
+  { when: 'it is empty, and an intent was never written', lock: '', intent: [endedNonce, ''], answer: 'free' },
+  { when: 'it is empty, and its maker lives', lock: '', intent: [nonce, text({ nonce })], answer: 'held' },
   { when: 'the holder lives', lock: text(), answer: 'held' },
   {
     when: 'another process holds it',
@@ -132,7 +134,7 @@ for (const { when, lock, intent, answer, leaves } of found)
     mkdirSync(directory)
     const path = join(directory, 'demo.lock')
     writeFileSync(path, typeof lock === 'string' ? lock : await lock())
-    if (intent !== undefined) writeFileSync(`${path}.${nonce}`, intent)
+    if (intent) writeFileSync(`${path}.${intent[0]}`, intent[1])
     utimesSync(path, 0, 0) // age says nothing
     const before = readFileSync(path, 'utf8')
     if (answer === 'held') {
@@ -145,8 +147,7 @@ for (const { when, lock, intent, answer, leaves } of found)
       const taken = await acquire(directory, 'demo', ask)
       taken.assertHeld()
       taken.release()
-      const intents = (leaves ?? []).map(() => `demo.lock.${nonce}`)
-      assert.deepEqual(readdirSync(directory).sort(), [...intents, 'takeover.guard'])
+      assert.deepEqual(readdirSync(directory).sort(), [...(leaves ? [`demo.lock.${leaves}`] : []), 'takeover.guard'])
     }
   })
 

@@ -130,6 +130,14 @@ test('an abort kills the program and ends with the reason', async () => {
   assert.deepEqual([children(), existsSync(to)], [[], false])
 })
 
+test('a program that has written too much is killed, whatever it does then', async () => {
+  const env = insteadOfGzip('head -c 2000 /dev/zero; exec sleep 60')
+  const before = performance.now()
+  await assert.rejects(unpack({ from, packing: 'gz', to: fresh(), limit: 1000, env }), { code: 'IMAGE_REJECTED' })
+  assert.ok(performance.now() - before < 5000)
+  assert.deepEqual(children(), [])
+})
+
 test('the program dies with us', async () => {
   const bin = insteadOfGzip(`echo $$ > ${dir}/pid; exec sleep 60`)
   const program = `

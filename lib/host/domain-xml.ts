@@ -21,9 +21,15 @@ const children = (parent: Element, name: string): Element[] =>
   Array.from(parent.childNodes).filter((node): node is Element => node.nodeType === 1 && node.nodeName === name)
 
 /** The child element of this name, made where there is none. */
-function child(parent: Element, name: string): Element {
-  const [found] = children(parent, name)
-  return found ?? (parent.appendChild(parent.ownerDocument!.createElement(name)) as Element)
+const child = (parent: Element, name: string): Element => children(parent, name)[0] ?? append(parent, `<${name}/>`)
+
+/** The element that our own `xml` is, as the last one of `parent`. */
+function append(parent: Element, xml: string): Element {
+  const made = parse(xml.trim(), 'our own XML').documentElement
+  const copy = made && parent.ownerDocument?.importNode(made, true)
+  if (!copy) throw new TypeError('no element')
+  parent.appendChild(copy)
+  return copy
 }
 
 function domainOf(xml: string): { document: Document; domain: Element } {
@@ -42,11 +48,13 @@ const targetOf = (disk: Element): string => children(disk, 'target')[0]?.getAttr
 /** Of a disk of the operator's, what tells where its bytes are; the rest (boot order, address, limits …) is the device's. */
 const ofTheFile = ['driver', 'source', 'target', 'backingStore', 'mirror']
 
-/** Put our disk into the place of the operator's of the same device, if there is one, and keep what was said of the device. @throws {Problem} BAD_SPEC */
+/**
+ * Put our disk into the place of `theirs`, if there is one, and keep what was said of the device.
+ * @throws {Problem} BAD_SPEC when a volume is there
+ */
 function putDisk(devices: Element, xml: string, theirs: Element | undefined): void {
-  const made = parse(`<devices>${xml}</devices>`, 'our own disk').documentElement
-  const ours = devices.ownerDocument!.importNode(children(made!, 'disk')[0]!, true)
-  if (!theirs) return void devices.appendChild(ours)
+  const ours = append(devices, xml)
+  if (!theirs) return
   if (theirs.getAttribute('type') !== 'file')
     misuse(
       `Cannot put a disk on ${targetOf(theirs)}: the domain definition has a volume there`,
@@ -98,10 +106,16 @@ export function editDomain(xml: string, wish: Domain): string {
     const free = Array.from('abcdefghijklmnopqrstuvwxyz', (letter) => `sd${letter}`).find((target) => !at(target))
     putDisk(devices, seedXml(wish.seed, wish['os-type'], seed ? targetOf(seed) : free), seed)
     const scsi = children(devices, 'controller').some((controller) => controller.getAttribute('type') === 'scsi')
-    if (!scsi && wish['os-type'] !== 'windows')
-      devices.appendChild(
-        document.importNode(parse(scsiController.trim(), 'our own controller').documentElement!, true),
-      )
+    if (!scsi && wish['os-type'] !== 'windows') append(devices, scsiController)
   }
+  // The console.log of another instance, which a dumped definition names, is that one's; libvirt would not share it.
+  for (const port of [...children(devices, 'serial'), ...children(devices, 'console')])
+    for (const [name, attribute] of [
+      ['log', 'file'],
+      ['source', 'path'],
+    ] as const)
+      for (const log of children(port, name))
+        if (log.getAttribute(attribute)?.endsWith('/console.log'))
+          log.setAttribute(attribute, `${wish.directory}/console.log`)
   return `${new XMLSerializer().serializeToString(document)}\n`
 }

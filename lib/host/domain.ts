@@ -16,7 +16,7 @@ export interface Domain {
 }
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&apos;', '"': '&quot;' }
-const escape = (text: string): string => text.replace(/[&<>'"]/g, (character) => escapes[character] ?? '')
+const escaped = (text: string): string => text.replace(/[&<>'"]/g, (character) => escapes[character] ?? '')
 
 const machines: Record<string, [arch: string, machine: string]> = { x64: ['x86_64', 'pc'], arm64: ['aarch64', 'virt'] }
 
@@ -24,16 +24,16 @@ const machines: Record<string, [arch: string, machine: string]> = { x64: ['x86_6
 export const diskXml = ({ path, target }: { path: string; target: string }): string => `
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' cache='none'/>
-      <source file='${escape(path)}'/>
-      <target dev='${escape(target)}' bus='virtio'/>
+      <source file='${escaped(path)}'/>
+      <target dev='${escaped(target)}' bus='virtio'/>
     </disk>`
 
 /** The seed as a CD: by virtio-scsi, which also the kernels made for clouds know; Windows knows SATA from the start. */
 export const seedXml = (seed: string, osType: string, target = 'sda'): string => `
     <disk type='file' device='cdrom'>
       <driver name='qemu' type='raw'/>
-      <source file='${escape(seed)}'/>
-      <target dev='${escape(target)}' bus='${osType === 'windows' ? 'sata' : 'scsi'}'/>
+      <source file='${escaped(seed)}'/>
+      <target dev='${escaped(target)}' bus='${osType === 'windows' ? 'sata' : 'scsi'}'/>
       <readonly/>
     </disk>`
 
@@ -44,7 +44,7 @@ function interfaceXml(network: string): string {
   if (network === 'none') return ''
   const bridge = network.startsWith('bridge:') ? network.slice('bridge:'.length) : undefined
   const [type, source] =
-    bridge === undefined ? ['network', `network='${escape(network)}'`] : ['bridge', `bridge='${escape(bridge)}'`]
+    bridge === undefined ? ['network', `network='${escaped(network)}'`] : ['bridge', `bridge='${escaped(bridge)}'`]
   return `
     <interface type='${type}'>
       <source ${source}/>
@@ -58,7 +58,7 @@ export function domainXml(domain: Domain): string {
   const [arch, machine] = machines[process.arch] ?? ['x86_64', 'pc']
   const windows = domain['os-type'] === 'windows'
   return `<domain type='${virtType}'>
-  <name>${escape(name)}</name>
+  <name>${escaped(name)}</name>
   <uuid>${uuid}</uuid>
   <memory unit='b'>${memory}</memory>
   <vcpu>${vcpus}</vcpu>
@@ -76,7 +76,7 @@ export function domainXml(domain: Domain): string {
   <on_crash>destroy</on_crash>
   <devices>${disks.map(diskXml).join('')}${seed === undefined ? '' : seedXml(seed, domain['os-type'])}${seed === undefined || windows ? '' : scsiController}${interfaceXml(network)}
     <serial type='pty'>
-      <log file='${escape(directory)}/console.log' append='on'/>
+      <log file='${escaped(directory)}/console.log' append='on'/>
       <target port='0'/>
     </serial>
     <console type='pty'>

@@ -93,7 +93,7 @@ export class SparseWriter {
       let to = from
       while (to < bytes.length && !isZero(bytes, to, edge(to))) to = edge(to)
       while (from < to) from += (await this.handle.write(bytes, from, to - from, at + from)).bytesWritten
-      while (from < bytes.length && isZero(bytes, from, edge(from))) from = edge(from)
+      from = edge(from) // this block is zero, or there is none
     }
     this.written = at + bytes.length
   }

@@ -3,8 +3,9 @@ import { dirname } from 'node:path'
 import { openSparse, type SparseWriter } from '../host/sparse.ts'
 import { errno, fail, Problem } from '../job/problem.ts'
 import { formatSize } from '../job/spec.ts'
+import { showUrl } from '../job/url.ts'
 import { hashInto, paced } from './digest.ts'
-import { type Answer, Hiccup, type HttpOptions, parseUrl, patiently, showUrl, unexpected, withAnswer } from './http.ts'
+import { type Answer, Hiccup, type HttpOptions, parseUrl, patiently, unexpected, withAnswer } from './http.ts'
 
 export { digestFromSums } from './sums.ts'
 

@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { errno, fail, misuse, Problem } from '../job/problem.ts'
+import { showUrl } from '../job/url.ts'
 
 /** How long a server is borne with. */
 export interface Patience {
@@ -34,13 +35,6 @@ export class Hiccup extends Error {
     super(message)
     this.after = after
   }
-}
-
-/** A URL as it may be shown and logged: without user, password, and query, which may hold a signature. */
-export function showUrl(text: string): string {
-  if (!URL.canParse(text)) return 'the given URL'
-  const { protocol, host, pathname, search } = new URL(text)
-  return `${protocol}//${host}${pathname}${search ? '?…' : ''}`
 }
 
 /** @throws {Problem} BAD_SPEC */
@@ -154,11 +148,11 @@ async function ask<T>(
 
   /** Wait for the server, at most until the stall or the abort: not every runtime ends a body when asked to. */
   const wait = async <R>(promise: Promise<R>): Promise<R> => {
-    signal?.throwIfAborted()
     waitingSince = performance.now()
     try {
       return await new Promise<R>((resolve, reject) => {
         stop = reject
+        if (signal?.aborted) reject(signal.reason) // while we were busy
         promise.then(resolve, reject)
       })
     } catch (error) {

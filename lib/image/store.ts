@@ -4,6 +4,7 @@ import { baseName, basesOf } from '../job/layout.ts'
 import { misuse, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import type { Format } from '../job/spec.ts'
+import { showUrl } from '../job/url.ts'
 import { declaredBy, formatOf, type Image } from './image.ts'
 
 export interface Wanted {
@@ -49,7 +50,15 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
   const format = formatOf(file, wanted.format, '--image-format')
   const { packing } = declaredBy(file)
   const digest = wanted.checksum ?? (await publishedDigest(url, file))
-  const image: Image = { id: digest, name: reference, source: url.href, digest, format, packing, properties: {} }
+  const image: Image = {
+    id: digest,
+    name: showUrl(url.href),
+    source: url.href,
+    digest,
+    format,
+    packing,
+    properties: {},
+  }
   // A cached base needs no server: only a download asks how much there is to come, and whether it will fit.
   if (existsSync(`${basesOf(settings.instances)}/${await baseName(image.id)}`)) return image
   const { headOf } = await import('./fetch.ts')
@@ -67,6 +76,6 @@ async function publishedDigest(url: URL, file: string): Promise<string> {
     const digest = text === undefined ? undefined : digestFromSums(text, file)
     if (digest) return digest
   }
-  const message = `Cannot use "${url.href}": nothing vouches for its bytes, there is no SHA256SUMS beside it that names ${file}`
+  const message = `Cannot use "${showUrl(url.href)}": nothing vouches for its bytes, there is no SHA256SUMS beside it that names ${file}`
   return refuse('CHECKSUM_MISSING', message, 'give its checksum: --checksum sha256:HEX')
 }

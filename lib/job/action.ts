@@ -1,4 +1,5 @@
 import { type Format, formatSize, type Packing } from './spec.ts'
+import { showUrl } from './url.ts'
 
 /**
  * One thing that changes the world. Actions are data, so that they can be printed, counted, timed and cut off;
@@ -63,7 +64,7 @@ export function sayAction(action: Action): string {
     case 'verify':
       return `verify ${word(action.path)} (${action.digest ?? 'sha256'})`
     case 'fetch':
-      return `fetch ${word(action.url)} ${word(action.to)}${action.size === undefined ? '' : ` (${formatSize(action.size)})`}`
+      return `fetch ${word(showUrl(action.url))} ${word(action.to)}${action.size === undefined ? '' : ` (${formatSize(action.size)})`}`
     case 'unpack':
       return `unpack ${word(action.from)} ${word(action.to)} (${action.packing})`
     case 'examine':

@@ -23,7 +23,10 @@ export type InstanceRecord = z.output<typeof InstanceRecord>
 const comparable = ({ image, uuid, ...wish }: InstanceRecord): Record<string, unknown> => ({ ...wish, image: image.id })
 
 /** The first thing in which two wishes for one instance differ, with what it was; its uuid is not wished for. */
-export function firstDifference(was: InstanceRecord, wanted: InstanceRecord): { what: string; was: unknown } | undefined {
+export function firstDifference(
+  was: InstanceRecord,
+  wanted: InstanceRecord,
+): { what: string; was: unknown } | undefined {
   const [old, now] = [comparable(was), comparable(wanted)]
   const what = [...new Set([...Object.keys(old), ...Object.keys(now)])].find((key) => old[key] !== now[key])
   return what === undefined ? undefined : { what, was: what === 'image' ? was.image.name : old[what] }

@@ -69,7 +69,10 @@ export interface Device {
  * The devices of an instance (S10): root vda, ephemeral vdb, swap on the next free one. A volume that already maps
  * the second device takes the ephemeral disk's place.
  */
-export function devicesOf(wish: { ephemeral?: number | undefined; swap?: number | undefined }, volumes: string[]): Device[] {
+export function devicesOf(
+  wish: { ephemeral?: number | undefined; swap?: number | undefined },
+  volumes: string[],
+): Device[] {
   const ephemeral = wish.ephemeral !== undefined && !volumes.includes('vdb')
   const devices: Device[] = [{ file: 'disk', target: 'vda' }]
   if (ephemeral) devices.push({ file: 'disk.local', target: 'vdb' })

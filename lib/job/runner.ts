@@ -67,7 +67,11 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
       results.push(asResult(name, actions, actions.length > 0 ? 'planned' : 'ok'))
     } catch (problem) {
       // What an earlier step will change cannot be looked at yet, so this one cannot be foreseen.
-      if (problem instanceof Problem && waits.includes(problem.code) && results.some(({ status }) => status === 'planned'))
+      if (
+        problem instanceof Problem &&
+        waits.includes(problem.code) &&
+        results.some(({ status }) => status === 'planned')
+      )
         results.push(asResult(name, [], 'pending'))
       else throw new Stopped([...results, asResult(name, [], 'failed')], problem)
     }
@@ -92,7 +96,8 @@ export async function runAll(calls: Call[], jobLocks: string[], world: World): P
       lock.release()
     }
   }
-  const locksOf = (call: Call | undefined): string[] => (call ? (call.step.locks?.(call.step.input.parse(call.input)) ?? []) : [])
+  const locksOf = (call: Call | undefined): string[] =>
+    call ? (call.step.locks?.(call.step.input.parse(call.input)) ?? []) : []
   const results: StepResult[] = []
   let name = ''
   try {

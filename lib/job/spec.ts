@@ -42,7 +42,10 @@ const reserved = /^(_.*|locks|.*_resize|.*\.(part|converted|incoming))$/
 const Name = z
   .string()
   .max(63, 'is longer than 63 characters')
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'may have only letters, digits, ".", "_" and "-", and starts with a letter or digit')
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]*$/,
+    'may have only letters, digits, ".", "_" and "-", and starts with a letter or digit',
+  )
 
 export const InstanceName = Name.refine((name) => !reserved.test(name), 'is a name that cowhand uses itself')
 export const ImageName = Name.refine((name) => !/\.(json|part)$/.test(name), 'ends like a file of cowhand itself')
@@ -80,12 +83,14 @@ export const Digest = z
 export const formats = ['qcow2', 'raw', 'vmdk', 'vdi', 'vpc', 'vhdx'] as const
 export type Format = (typeof formats)[number]
 
-export const Format = z.preprocess((name) => (name === 'vhd' ? 'vpc' : name), z.enum(formats)).meta({ enum: [...formats, 'vhd'] })
+export const Format = z
+  .preprocess((name) => (name === 'vhd' ? 'vpc' : name), z.enum(formats))
+  .meta({ enum: [...formats, 'vhd'] })
 
 /** What an image file may be packed with, and the program that unpacks it to its standard output. */
 export const packers = {
   gz: ['gzip', '-dc'],
-  xz: ['xz', '-dc'],
+  xz: ['xz', '-dc', '--memlimit=1GiB'],
   zst: ['zstd', '-dcq'],
   bz2: ['bzip2', '-dc'],
 } as const

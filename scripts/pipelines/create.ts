@@ -5,7 +5,16 @@ import { findImage } from '../../lib/image/store.ts'
 import { imageTypeOf, wayOf } from '../../lib/image/way.ts'
 import * as layout from '../../lib/job/layout.ts'
 import { misuse, refuse } from '../../lib/job/problem.ts'
-import { Bytes, Digest, EphemeralFormat, FilePath, Format, formatSize, InstanceName, OsType } from '../../lib/job/spec.ts'
+import {
+  Bytes,
+  Digest,
+  EphemeralFormat,
+  FilePath,
+  Format,
+  formatSize,
+  InstanceName,
+  OsType,
+} from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { cacheBase } from '../steps/cache-base.ts'
 import { createOverlay } from '../steps/create-overlay.ts'
@@ -20,7 +29,8 @@ import { writeDomain } from '../steps/write-domain.ts'
 
 const digestOf = async (texts: unknown[]): Promise<string> =>
   `sha256:${Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(JSON.stringify(texts)))).toString('hex')}`
-const readAll = (paths: (string | undefined)[]) => paths.map((path) => (path === undefined ? null : readOperatorsFile(path)))
+const readAll = (paths: (string | undefined)[]) =>
+  paths.map((path) => (path === undefined ? null : readOperatorsFile(path)))
 
 export const create = definePipeline({
   name: 'create',
@@ -28,8 +38,14 @@ export const create = definePipeline({
   positional: ['name'],
   examples: [
     ['cowhand create web1 --image debian --root 20G', 'a root disk on the image of the store'],
-    ['cowhand create web1 --image debian --root 20G --ephemeral 10G --swap 1G --user-data web.yaml', 'with all its disks'],
-    ['cowhand create web1 --image https://example.org/debian.qcow2 --checksum sha256:HEX --root 20G', 'from a web server'],
+    [
+      'cowhand create web1 --image debian --root 20G --ephemeral 10G --swap 1G --user-data web.yaml',
+      'with all its disks',
+    ],
+    [
+      'cowhand create web1 --image https://example.org/debian.qcow2 --checksum sha256:HEX --root 20G',
+      'from a web server',
+    ],
   ],
   job: z.strictObject({
     name: InstanceName.describe('name of the instance'),
@@ -52,7 +68,10 @@ export const create = definePipeline({
       .optional()
       .describe('libvirt network, bridge:NAME, or none [default]'),
     xml: FilePath.optional().describe('domain definition to put the disks into'),
-    domain: z.enum(['none', 'define', 'start']).optional().describe('what libvirt does with it [start where libvirt_uri is set, else none]'),
+    domain: z
+      .enum(['none', 'define', 'start'])
+      .optional()
+      .describe('what libvirt does with it [start where libvirt_uri is set, else none]'),
   }),
   locks: ({ name }) => [layout.instanceLock(name)],
   look: async (job, settings) => {
@@ -64,23 +83,56 @@ export const create = definePipeline({
       uuid: instanceAt(layout.instanceOf(settings.instances, job.name))?.uuid ?? crypto.randomUUID(),
       seed: given.some((path) => path !== undefined) ? await digestOf(readAll(given)) : undefined,
       xml: job.xml === undefined ? undefined : await digestOf(readAll([job.xml])),
-      volumes: job.xml === undefined ? [] : (await import('../../lib/host/domain-xml.ts')).volumesIn(readOperatorsFile(job.xml)),
+      volumes:
+        job.xml === undefined
+          ? []
+          : (await import('../../lib/host/domain-xml.ts')).volumesIn(readOperatorsFile(job.xml)),
     }
   },
-  calls(job, { image, base, uuid, seed, xml, volumes }, { instances, base_layout, libvirt_uri, snapshot_optimization }) {
+  calls(
+    job,
+    { image, base, uuid, seed, xml, volumes },
+    { instances, base_layout, libvirt_uri, snapshot_optimization },
+  ) {
     const { name, root, swap, 'os-type': osType } = job
     const rootIsVolume = volumes.includes('vda')
     const delta = image.properties['base_image_id_sha1'] !== undefined
     const imageType = imageTypeOf(image.properties)
     const kernel = 'kernel_id' in image.properties || 'ramdisk_id' in image.properties
-    const way = wayOf({ imageType, delta, backing: false, allowed: snapshot_optimization, overlays: true, kernel, rootIsVolume })
-    if (way.optimised || delta) refuse('UNSUPPORTED', `Cannot create "${name}" from "${image.name}": ${way.reason}, and this version makes whole images only`, 'use an image that holds the whole disk')
+    const way = wayOf({
+      imageType,
+      delta,
+      backing: false,
+      allowed: snapshot_optimization,
+      overlays: true,
+      kernel,
+      rootIsVolume,
+    })
+    if (way.optimised || delta)
+      refuse(
+        'UNSUPPORTED',
+        `Cannot create "${name}" from "${image.name}": ${way.reason}, and this version makes whole images only`,
+        'use an image that holds the whole disk',
+      )
     const devices = layout.devicesOf(job, volumes)
     const taken = devices.find(({ target }) => volumes.includes(target))
-    if (taken) refuse('UNSUPPORTED', `Cannot create "${name}": its definition has a volume on ${taken.target}, where ${taken.file} goes`, 'give that volume another device')
-    if (swap !== undefined && !layout.isWholeMiB(swap)) misuse(`Cannot make a swap disk of ${swap} bytes: it is not a whole number of MiB`, 'ask for a size such as --swap 512M')
+    if (taken)
+      refuse(
+        'UNSUPPORTED',
+        `Cannot create "${name}": its definition has a volume on ${taken.target}, where ${taken.file} goes`,
+        'give that volume another device',
+      )
+    if (swap !== undefined && !layout.isWholeMiB(swap))
+      misuse(
+        `Cannot make a swap disk of ${swap} bytes: it is not a whole number of MiB`,
+        'ask for a size such as --swap 512M',
+      )
     if (image.virtualSize !== undefined && image.virtualSize > root)
-      refuse('DISK_TOO_SMALL', `Cannot create "${name}" with --root ${formatSize(root)}: image "${image.name}" has ${formatSize(image.virtualSize)}`, `ask for at least that: --root ${formatSize(image.virtualSize)}`)
+      refuse(
+        'DISK_TOO_SMALL',
+        `Cannot create "${name}" with --root ${formatSize(root)}: image "${image.name}" has ${formatSize(image.virtualSize)}`,
+        `ask for at least that: --root ${formatSize(image.virtualSize)}`,
+      )
     const domain = job.domain ?? (libvirt_uri === undefined ? 'none' : 'start')
     const uri = libvirt_uri ?? 'qemu:///system'
 
@@ -129,7 +181,12 @@ export const create = definePipeline({
               hostname: name,
             }),
           ]),
-      call(writeDomain, { ...wish, xml: job.xml, seed: seed !== undefined, disks: devices.map(({ file, target }) => `${file}=${target}` as const) }),
+      call(writeDomain, {
+        ...wish,
+        xml: job.xml,
+        seed: seed !== undefined,
+        disks: devices.map(({ file, target }) => `${file}=${target}` as const),
+      }),
       ...(domain === 'none' ? [] : [call(defineDomain, { uri, name, uuid, xml: `${directory}/libvirt.xml` })]),
       ...(domain === 'start' ? [call(startDomain, { uri, name })] : []),
     ]
@@ -137,7 +194,11 @@ export const create = definePipeline({
 })
 
 /** The calls for a disk on a base that is made, not fetched; none where the disk was not asked for. */
-function madeDisk(size: number | undefined, disk: string, maker: (size: number) => [ReturnType<typeof call>, base: string]) {
+function madeDisk(
+  size: number | undefined,
+  disk: string,
+  maker: (size: number) => [ReturnType<typeof call>, base: string],
+) {
   if (size === undefined) return []
   const [make, base] = maker(size)
   return [make, call(createOverlay, { disk, base, size })]

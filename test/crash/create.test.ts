@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { compile } from '../../build/bun.ts'
@@ -31,9 +41,18 @@ const arguments_ = (from: string[]) => [
   ...['create', 'vm1', ...from, '--root', '2G', '--ephemeral', '64M', '--swap', '16M', '--user-data', userData],
 ]
 
-/** Run to the end. */
-function run(program: string, words: string[], env: Record<string, string> = {}) {
-  return spawnSync(program, words, { encoding: 'utf8', env: { PATH: '/usr/bin:/bin', ...env }, timeout: 60_000 })
+/** Run to the end; not synchronously, for the web server is in this very process. */
+async function run(program: string, words: string[], env: Record<string, string> = {}) {
+  const child = spawn(program, words, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: '/usr/bin:/bin', ...env },
+    timeout: 60_000,
+  })
+  const ended = new Promise<[number | null, NodeJS.Signals | null]>((resolve) =>
+    child.on('close', (...end) => resolve(end)),
+  )
+  const [stdout, stderr, [status, signal]] = await Promise.all([text(child.stdout), text(child.stderr), ended])
+  return { stdout, stderr, status, signal }
 }
 
 /** Every path with what is in it; what differs between two undisturbed runs is left out. */
@@ -53,8 +72,11 @@ function content(path: string): string {
   const bytes = readFileSync(path)
   // The uuid is drawn, the seed has the time in it, and the stamp is of one file.
   if (path.endsWith('disk.config')) return 'seed'
-  const text = bytes.length < 65536 ? bytes.toString().replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|"stamp": "[\d.]+"/g, '*') : bytes
-  return createHash('sha256').update(text).digest('hex')
+  const stable =
+    bytes.length < 65536
+      ? bytes.toString().replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|"stamp": "[\d.]+"/g, '*')
+      : bytes
+  return createHash('sha256').update(stable).digest('hex')
 }
 
 /** Processes that a cowhand started and that outlived it. */
@@ -62,7 +84,10 @@ function orphans(): string[] {
   return readdirSync('/proc').filter((pid) => {
     if (!/^\d+$/.test(pid)) return false
     try {
-      return readFileSync(`/proc/${pid}/environ`, 'utf8').includes('COWHAND_HOLDER=') && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(here)
+      return (
+        readFileSync(`/proc/${pid}/environ`, 'utf8').includes('COWHAND_HOLDER=') &&
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(here)
+      )
     } catch {
       return false
     }
@@ -75,10 +100,10 @@ const clear = () => rmSync(instances, { recursive: true, force: true })
 async function recovers(words: string[], whole: Record<string, string>): Promise<void> {
   for (let tries = 0; orphans().length > 0 && tries < 20; tries += 1) await sleep(50)
   assert.deepEqual(orphans(), [], 'a child outlived the kill')
-  const again = run(binary, words)
+  const again = await run(binary, words)
   assert.equal(again.status, 0, again.stderr)
   assert.deepEqual(tree(), whole)
-  const third = JSON.parse(run(binary, [...words, '--json']).stdout)
+  const third = JSON.parse((await run(binary, [...words, '--json'])).stdout)
   assert.equal(third.changed, false)
 }
 
@@ -96,7 +121,9 @@ const server = createServer((request, response) => {
   })
   served.push(start)
   const stop = stopAt !== undefined && start < stopAt && last >= stopAt ? stopAt : undefined
-  createReadStream(image, { start, end: stop === undefined ? last : stop - 1 }).pipe(response, { end: stop === undefined })
+  createReadStream(image, { start, end: stop === undefined ? last : stop - 1 }).pipe(response, {
+    end: stop === undefined,
+  })
 })
 let stopAt: number | undefined
 const served: number[] = []
@@ -107,22 +134,35 @@ let fromWeb: string[]
 
 before(async () => {
   await compile('test/crash/entry.ts', suicidal)
-  for (const [name, megabytes] of Object.entries({ small: 2, big: 160 })) {
+  for (const [name, [data, size]] of Object.entries({ small: [2, 16], big: [160, 256] })) {
     const raw = join(here, 'raw')
-    sh('bash', '-c', `head -c ${megabytes}M /dev/urandom > ${raw}; truncate -s 256M ${raw}`)
+    sh('bash', '-c', `head -c ${data}M /dev/urandom > ${raw}; truncate -s ${size}M ${raw}`)
     sh('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, join(here, `${name}.qcow2`))
     rmSync(raw)
   }
   writeFileSync(userData, '#cloud-config\n')
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   for (const name of ['small', 'big']) {
-    const added = run(binary, ['--instances', instances, '--store', `dir:${images}`, 'image', 'add', join(here, `${name}.qcow2`)])
+    const added = await run(binary, [
+      '--instances',
+      instances,
+      '--store',
+      `dir:${images}`,
+      'image',
+      'add',
+      join(here, `${name}.qcow2`),
+    ])
     assert.equal(added.status, 0, added.stderr)
   }
   const { digest } = JSON.parse(readFileSync(join(images, 'big.json'), 'utf8'))
   fromStore = arguments_(['--image', 'small'])
   bigFromStore = arguments_(['--image', 'big'])
-  fromWeb = arguments_(['--image', `http://127.0.0.1:${(server.address() as AddressInfo).port}/big.qcow2`, '--checksum', digest])
+  fromWeb = arguments_([
+    '--image',
+    `http://127.0.0.1:${(server.address() as AddressInfo).port}/big.qcow2`,
+    '--checksum',
+    digest,
+  ])
 })
 
 after(() => {
@@ -133,48 +173,60 @@ after(() => {
 })
 
 /** The tree of an undisturbed run, and how many events it told. */
-function undisturbed(words: string[]): { whole: Record<string, string>; actions: string[] } {
+async function undisturbed(words: string[]): Promise<{ whole: Record<string, string>; actions: string[] }> {
   clear()
-  const { status, stderr } = run(binary, [...words, '--progress', 'json'])
+  const { status, stderr } = await run(binary, [...words, '--progress', 'json'])
   assert.equal(status, 0, stderr)
-  const events = stderr.trim().split('\n').map((line) => JSON.parse(line))
-  const told = events.filter(({ type }) => type !== 'progress').map(({ action, step, status }) => action ?? `${step} ${status}`)
+  const events = stderr
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  const told = events
+    .filter(({ type }) => type !== 'progress')
+    .map(({ action, step, status }) => action ?? `${step} ${status}`)
   return { whole: tree(), actions: told }
 }
 
 test('create from the store, killed at every action, ends the same', async () => {
-  const { whole, actions } = undisturbed(fromStore)
+  const { whole, actions } = await undisturbed(fromStore)
   assert.ok(actions.length > 30, actions.join('\n'))
   for (let at = 1; at <= actions.length; at += 1) {
     clear()
-    const killed = run(suicidal, fromStore, { KILL_AT: String(at) })
+    const killed = await run(suicidal, fromStore, { KILL_AT: String(at) })
     assert.equal(killed.signal, 'SIGKILL', `at ${actions[at - 1]}: ${killed.stderr}`)
     await recovers(fromStore, whole)
   }
 })
 
-for (const [what, pattern] of Object.entries({ convert: /^qemu-img convert/, check: /^qemu-img check/, mkfs: /^mke2fs/, mkswap: /^mkswap/, seed: /^genisoimage/ }))
+for (const [what, pattern] of Object.entries({
+  convert: /^qemu-img convert/,
+  check: /^qemu-img check/,
+  mkfs: /^mke2fs/,
+  mkswap: /^mkswap/,
+  seed: /^genisoimage/,
+}))
   test(`create, killed in the middle of ${what}, ends the same`, async () => {
-    const { whole, actions } = undisturbed(bigFromStore)
+    const { whole, actions } = await undisturbed(bigFromStore)
     const at = actions.findIndex((action) => pattern.test(action)) + 1
     assert.ok(at > 0, actions.join('\n'))
     for (const milliseconds of [2, 5, 10, 20]) {
       clear()
-      run(suicidal, bigFromStore, { KILL_AT: String(at), KILL_AFTER: String(milliseconds) })
+      await run(suicidal, bigFromStore, { KILL_AT: String(at), KILL_AFTER: String(milliseconds) })
       await recovers(bigFromStore, whole)
     }
   })
 
 test('create from a web server, killed in the middle of the download, goes on where it was', async () => {
   stopAt = undefined
-  const { whole } = undisturbed(fromWeb)
+  const { whole } = await undisturbed(fromWeb)
   clear()
   stopAt = 100 * 2 ** 20
   served.length = 0
   const child = spawn(binary, fromWeb, { stdio: 'ignore', env: { PATH: '/usr/bin:/bin' } })
   const ended = new Promise((resolve) => child.on('close', resolve))
   const part = () => readdirSync(join(instances, '_base')).find((name) => name.endsWith('.part'))
-  const size = () => (existsSync(join(instances, '_base')) && part() ? statSync(join(instances, '_base', part()!)).size : 0)
+  const size = () =>
+    existsSync(join(instances, '_base')) && part() ? statSync(join(instances, '_base', part()!)).size : 0
   for (let tries = 0; size() < 64 * 2 ** 20 && tries < 200; tries += 1) await sleep(50)
   child.kill('SIGKILL')
   await ended
@@ -188,7 +240,7 @@ test('create from a web server, killed in the middle of the download, goes on wh
 
 test('SIGTERM ends the children, keeps what can be resumed, exits 143 and says how to go on', async () => {
   stopAt = undefined
-  const { whole } = undisturbed(fromWeb)
+  const { whole } = await undisturbed(fromWeb)
   clear()
   stopAt = 100 * 2 ** 20
   const child = spawn(binary, fromWeb, { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: '/usr/bin:/bin' } })
@@ -197,7 +249,8 @@ test('SIGTERM ends the children, keeps what can be resumed, exits 143 and says h
     words += chunk
   })
   const ended = new Promise((resolve) => child.on('close', resolve))
-  const started = () => existsSync(join(instances, '_base')) && readdirSync(join(instances, '_base')).some((name) => name.endsWith('.part'))
+  const started = () =>
+    existsSync(join(instances, '_base')) && readdirSync(join(instances, '_base')).some((name) => name.endsWith('.part'))
   for (let tries = 0; !started() && tries < 200; tries += 1) await sleep(20)
   await sleep(200)
   child.kill('SIGTERM')
@@ -209,12 +262,14 @@ test('SIGTERM ends the children, keeps what can be resumed, exits 143 and says h
 })
 
 test('SIGINT in the middle of a conversion leaves no child and no half-made base', async () => {
-  const { whole, actions } = undisturbed(bigFromStore)
+  const { whole, actions } = await undisturbed(bigFromStore)
   assert.ok(actions.length > 0)
   clear()
   const child = spawn(binary, bigFromStore, { stdio: 'ignore', env: { PATH: '/usr/bin:/bin' } })
   const ended = new Promise((resolve) => child.on('close', resolve))
-  const converting = () => existsSync(join(instances, '_base')) && readdirSync(join(instances, '_base')).some((name) => name.endsWith('.converted'))
+  const converting = () =>
+    existsSync(join(instances, '_base')) &&
+    readdirSync(join(instances, '_base')).some((name) => name.endsWith('.converted'))
   for (let tries = 0; !converting() && tries < 2000; tries += 1) await sleep(1)
   child.kill('SIGINT')
   assert.equal(await ended, 130)

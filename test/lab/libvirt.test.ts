@@ -327,6 +327,18 @@ describe('create --xml', () => {
     assert.match(known, /<qemu:arg value="timestamp=on">/)
   })
 
+  test('takes the definition of a running instance, and leaves that one its disks and its console', async () => {
+    const disks = ['--swap', '32M', '--user-data', file('seed', '')]
+    await good(idle('first', ...disks))
+    const xml = file('dumped.xml', await virsh('dumpxml', 'first'))
+    await good(['create', 'second', '--image', 'blank', '--root', '64M', ...disks, '--xml', xml])
+    assert.deepEqual([await state('first'), await state('second')], ['running', 'running'])
+    const paths = (await virsh('domblklist', 'second')).split('\n').map((line) => line.trim().split(/\s+/)[1])
+    const logs = (await virsh('dumpxml', 'second')).match(/<log file='[^']*/g)
+    assert.deepEqual([...new Set(logs)], [`<log file='${inside('second', 'console.log')}`])
+    assert.deepEqual(paths, [inside('second', 'disk'), inside('second', 'disk.swap'), inside('second', 'disk.config')])
+  })
+
   test('a volume where one of our disks goes is refused, and nothing is made', async () => {
     const xml = file(
       'full.xml',

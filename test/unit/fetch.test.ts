@@ -395,6 +395,17 @@ test('an abort ends it with the reason, and the part can be resumed', async () =
   )
 })
 
+test('an abort while we are busy with the bytes ends it too', async () => {
+  await using server = await badServer(endless)
+  const controller = new AbortController()
+  const onProgress = () => controller.abort(new Error('the reason'))
+  const { signal } = controller
+  await assert.rejects(
+    fetchImage({ url: server.url, to: part(), digest: sha256(body), signal, onProgress }),
+    /the reason/,
+  )
+})
+
 test('an abort ends the pause between two tries', async () => {
   await using server = await badServer(status(503))
   const to = part()

@@ -19,9 +19,17 @@ export function parseSize(text: string): number | undefined {
 
 /** A size in bytes as an operator reads it: `2G`, `1.5G`, `196K`; exact where it is a whole unit. */
 export function formatSize(bytes: number): string {
-  const [unit, factor] = Object.entries(units).findLast(([, f]) => bytes >= f) ?? ['', 1]
+  // A little less than the next unit is shown as one of that: 1G, not 1024M.
+  const [unit, factor] = Object.entries(units).findLast(([, f]) => bytes >= f * (1 - 0.05 / 1024)) ?? ['', 1]
   const rounded = Math.round((bytes / factor) * 10) / 10
   return `${rounded}${unit}`
+}
+
+/** A size as it can be typed again: exact, in the largest unit that it is a whole number of; half a sector is a whole one. */
+export function exactSize(bytes: number): string {
+  const size = Math.ceil(bytes / 512) * 512
+  const [unit, factor] = Object.entries(units).findLast(([, f]) => size % f === 0) ?? ['', 1]
+  return `${size / factor}${unit}`
 }
 
 /** A size, in bytes, of a disk: disks consist of sectors of 512 bytes. Text with a binary unit, or a number. */

@@ -78,7 +78,7 @@ async function demo(foreign: string | undefined, root: string): Promise<void> {
   }
 
   say('\nInto the store:')
-  show([cowhand, 'image', 'add', image, '--name', 'demo-image', ...flags])
+  show([cowhand, 'image', 'add', image, '--name', 'demo-image', '--verbose', ...flags])
 
   say('\nA guest: root, ephemeral and swap disks, and a seed CD with its user data.')
   // New each time, so that the guest can only have it from this very CD.
@@ -89,7 +89,7 @@ async function demo(foreign: string | undefined, root: string): Promise<void> {
   writeFileSync(userData, foreign ? script : `#cloud-config\n# ${greeting}\n`)
   const sizes = { ephemeral: '1G', swap: '256M' }
   const create = [cowhand, 'create', 'demo', '--image', 'demo-image', '--root', root]
-  create.push('--ephemeral', sizes.ephemeral, '--swap', sizes.swap, '--user-data', userData, ...flags)
+  create.push('--ephemeral', sizes.ephemeral, '--swap', sizes.swap, '--user-data', userData, '--verbose', ...flags)
   show(create)
 
   say('\nWhat there is now:')

@@ -17,7 +17,12 @@ interface Entry {
   job: z.ZodType
 }
 
-const loaded = async (loaders: Record<string, () => Promise<{ name: string; summary: string } & ({ job: z.ZodType } | { input: z.ZodType })>>): Promise<Entry[]> =>
+const loaded = async (
+  loaders: Record<
+    string,
+    () => Promise<{ name: string; summary: string } & ({ job: z.ZodType } | { input: z.ZodType })>
+  >,
+): Promise<Entry[]> =>
   Promise.all(
     Object.values(loaders).map(async (load) => {
       const found = await load()
@@ -33,7 +38,10 @@ const listing = (name: string, summary: string, loaders: Parameters<typeof loade
     run: async () => {
       const entries = await loaded(loaders)
       const rows = entries.map((entry) => [entry.name, entry.summary])
-      return { data: { [name]: entries.map((entry) => ({ name: entry.name, summary: entry.summary })) }, text: table(['NAME', 'WHAT IT DOES'], rows) }
+      return {
+        data: { [name]: entries.map((entry) => ({ name: entry.name, summary: entry.summary })) },
+        text: table(['NAME', 'WHAT IT DOES'], rows),
+      }
     },
   }) as unknown as Query
 
@@ -46,12 +54,23 @@ const schema = defineQuery({
     const asJobs = (entries: Entry[]) =>
       entries.map(({ name, job }) => {
         const { $schema: _, ...form } = of(job)
-        return { ...form, properties: { task: { const: name }, ...(form.properties as object) }, required: ['task', ...(form.required ?? [])] }
+        return {
+          ...form,
+          properties: { task: { const: name }, ...(form.properties as object) },
+          required: ['task', ...(form.required ?? [])],
+        }
       })
     const steps = (await loaded(catalog.steps)).map((entry) => ({ ...entry, name: `step ${entry.name}` }))
     const tasks = [...(await loaded(catalog.pipelines)), ...(await loaded(catalog.queries)), ...steps]
     const data = { job: { oneOf: asJobs(tasks) }, settings: of(Settings), result: of(Result), event: of(Event) }
-    return { data, text: JSON.stringify({ $schema: 'https://json-schema.org/draft/2020-12/schema', $defs: data, $ref: '#/$defs/job' }, null, 2) }
+    return {
+      data,
+      text: JSON.stringify(
+        { $schema: 'https://json-schema.org/draft/2020-12/schema', $defs: data, $ref: '#/$defs/job' },
+        null,
+        2,
+      ),
+    }
   },
 })
 
@@ -107,21 +126,23 @@ export async function overview(): Promise<string> {
 export async function complete(words: string[]): Promise<string> {
   const { candidates } = await import('../lib/cli/completion.ts')
   const steps = (await loaded(catalog.steps)).map((entry) => ({ ...entry, name: `step ${entry.name}` }))
-  const commands = [...(await ownCommands()).filter(({ name }) => name !== 'step'), ...steps].map(({ name, summary, job }) => {
-    const own = Object.entries(membersOf(job)).map(([flag, member]) => ({
-      name: flag,
-      type: member.type === 'boolean' ? ('boolean' as const) : ('value' as const),
-      ...(member.enum ? { choices: member.enum } : {}),
-      isPath: member.format === 'path',
-    }))
-    const everywhere = Object.entries(globals).map(([flag, option]) => ({
-      name: flag,
-      type: option.type === 'boolean' ? ('boolean' as const) : ('value' as const),
-      ...(option.choices ? { choices: option.choices.map(String) } : {}),
-      isPath: flag === 'config' || flag === 'instances',
-    }))
-    return { name, summary, options: [...own, ...everywhere] }
-  })
+  const commands = [...(await ownCommands()).filter(({ name }) => name !== 'step'), ...steps].map(
+    ({ name, summary, job }) => {
+      const own = Object.entries(membersOf(job)).map(([flag, member]) => ({
+        name: flag,
+        type: member.type === 'boolean' ? ('boolean' as const) : ('value' as const),
+        ...(member.enum ? { choices: member.enum } : {}),
+        isPath: member.format === 'path',
+      }))
+      const everywhere = Object.entries(globals).map(([flag, option]) => ({
+        name: flag,
+        type: option.type === 'boolean' ? ('boolean' as const) : ('value' as const),
+        ...(option.choices ? { choices: option.choices.map(String) } : {}),
+        isPath: flag === 'config' || flag === 'instances',
+      }))
+      return { name, summary, options: [...own, ...everywhere] }
+    },
+  )
   const found = candidates(words[0] === '--' ? words.slice(1) : words, { commands })
   return found.length > 0 ? `${found.join('\n')}\n` : ''
 }

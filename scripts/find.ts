@@ -16,12 +16,24 @@ export async function taskNamed(name: string): Promise<Found> {
   if (queries[name]) return { kind: 'query', command: await queries[name]() }
   const step = name.startsWith('step ') ? await steps[name.slice('step '.length)]?.() : undefined
   if (step) return { kind: 'step', command: { ...step, name, job: step.input }, call: (input) => ({ step, input }) }
+  const family = [
+    ...Object.keys({ ...pipelines, ...queries }),
+    ...Object.keys(steps).map((key) => `step ${key}`),
+  ].filter((known) => known.startsWith(`${name} `))
+  if (family.length > 0)
+    misuse(
+      `Cannot run "${name}": it does not say what`,
+      `one of: ${family.map((known) => `cowhand ${known}`).join(', ')}`,
+    )
   const { about } = await import('./about.ts')
   if (about[name]) return { kind: 'query', command: await about[name]() }
   const { nearest } = await import('../lib/cli/nearest.ts')
   const names = Object.keys(steps).map((key) => `step ${key}`)
   const near = nearest(name, [...Object.keys({ ...pipelines, ...queries, ...about }), 'run', ...names])
-  return misuse(`Cannot find the command "${name}": there is none`, near ? `did you mean: cowhand ${near}` : 'see what there is: cowhand --help')
+  return misuse(
+    `Cannot find the command "${name}": there is none`,
+    near ? `did you mean: cowhand ${near}` : 'see what there is: cowhand --help',
+  )
 }
 
 /** Flags before the command that take a value. */

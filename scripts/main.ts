@@ -1,8 +1,8 @@
-import manifest from '../package.json' with { type: 'json' }
 import type { Typed } from '../lib/cli/flags.ts'
 import { writeAll } from '../lib/cli/output.ts'
-import type { Event, Tell } from '../lib/job/events.ts'
+import type { Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
+import manifest from '../package.json' with { type: 'json' }
 import { type Found, splitWords, taskNamed } from './find.ts'
 import { asProblem, Failed, type Outcome, type Process, runQuery, runTask } from './task.ts'
 
@@ -12,19 +12,32 @@ const interrupts = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 class Interrupted extends Problem {
   readonly exit: number
   constructor(signal: keyof typeof interrupts) {
-    super('failed', 'INTERRUPTED', `Cannot go on: interrupted by ${signal}`, 'run the same command again: it goes on where it was')
+    super(
+      'failed',
+      'INTERRUPTED',
+      `Cannot go on: interrupted by ${signal}`,
+      'run the same command again: it goes on where it was',
+    )
     this.exit = 128 + interrupts[signal]
   }
 }
 
 /** What was typed at the top: the version, the help, or a command. */
-async function dispatch(from: Process, tell: (typed: Typed) => Tell, signal: AbortSignal): Promise<{ outcome: Outcome; typed: Typed }> {
+async function dispatch(
+  from: Process,
+  tell: (typed: Typed) => Promise<Tell>,
+  signal: AbortSignal,
+): Promise<{ outcome: Outcome; typed: Typed }> {
   const nothing: Typed = { job: {}, globals: {}, help: false }
   const { name, words } = splitWords(from.argv)
   if (name === '') {
     const { overview } = await import('./about.ts')
-    if (words.length > 0 && !words.includes('--help') && !words.includes('-h')) misuse(`Cannot read "${words[0]}": no command is named`, 'see what there is: cowhand --help')
-    return { outcome: { text: await overview(), document: {}, exit: words.length > 0 ? 0 : 2, wanted: true }, typed: nothing }
+    if (words.length > 0 && !words.includes('--help') && !words.includes('-h'))
+      misuse(`Cannot read "${words[0]}": no command is named`, 'see what there is: cowhand --help')
+    return {
+      outcome: { text: await overview(), document: {}, exit: words.length > 0 ? 0 : 2, wanted: true },
+      typed: nothing,
+    }
   }
   if (name === '__complete') {
     const { complete } = await import('./about.ts')
@@ -34,7 +47,11 @@ async function dispatch(from: Process, tell: (typed: Typed) => Tell, signal: Abo
   const { settingsFrom } = await import('../lib/cli/config.ts')
   let task: Found | undefined = name === 'run' ? undefined : await taskNamed(name)
   const command = task?.command ?? (await import('./run.ts')).runCommand
-  if (words.includes('--help') || words.includes('-h')) return { outcome: { text: `${await helpOf(command, from.columns)}\n`, document: {}, exit: 0, wanted: true }, typed: nothing }
+  if (words.includes('--help') || words.includes('-h'))
+    return {
+      outcome: { text: `${await helpOf(command, from.columns)}\n`, document: {}, exit: 0, wanted: true },
+      typed: nothing,
+    }
   let typed = await readWords(command, words)
   const settings = await settingsFrom(typed.globals, from.environment)
   if (!task) {
@@ -44,7 +61,10 @@ async function dispatch(from: Process, tell: (typed: Typed) => Tell, signal: Abo
     task = await taskNamed(inner)
     typed = { ...typed, job }
   }
-  const outcome = task.kind === 'query' ? await runQuery(task.command, typed, settings) : await runTask(task, typed, settings, from, tell(typed), signal)
+  const outcome =
+    task.kind === 'query'
+      ? await runQuery(task.command, typed, settings)
+      : await runTask(task, typed, settings, from, await tell(typed), signal)
   return { outcome, typed }
 }
 
@@ -54,7 +74,12 @@ async function dispatch(from: Process, tell: (typed: Typed) => Tell, signal: Abo
  */
 export async function main(from: Process): Promise<number> {
   if (from.argv.includes('--version')) {
-    writeAll(1, from.argv.includes('--json') ? `${JSON.stringify({ version: manifest.version })}\n` : `cowhand ${manifest.version}\n`)
+    writeAll(
+      1,
+      from.argv.includes('--json')
+        ? `${JSON.stringify({ version: manifest.version })}\n`
+        : `cowhand ${manifest.version}\n`,
+    )
     return 0
   }
   // The caller's habits must not decide what our files look like, nor where programs are found.
@@ -66,38 +91,48 @@ export async function main(from: Process): Promise<number> {
       controller.abort(new Interrupted(signal))
     })
   const wantsJson = from.argv.includes('--json')
-  let end = () => {}
-  const tell = (typed: Typed): Tell => {
-    let inner: Tell | undefined
-    const quiet = typed.globals['quiet'] === true
-    const asked = typed.globals['progress'] ?? 'auto'
-    const mode = asked === 'auto' ? (from.isTerminal.err && !quiet ? 'tty' : 'none') : (asked as 'tty')
-    const isSilent = mode === 'none' && !(asked === 'auto' && typed.globals['verbose'] === true)
-    const ready = isSilent ? undefined : import('../lib/cli/progress.ts')
-    void ready?.then(({ teller, standardError }) => {
-      const told = teller(mode === 'none' ? 'plain' : mode, standardError())
-      inner = told.tell
-      end = told.end
-    })
-    return (event: Event) => {
-      from.onEvent?.(event)
-      inner?.(event)
-    }
+  let voice: Voice | undefined
+  const tell = async (typed: Typed): Promise<Tell> => {
+    voice = await voiceFor(typed.globals, from)
+    return voice.tell
   }
   try {
     const { outcome, typed } = await dispatch(from, tell, controller.signal)
-    end()
-    if (wantsJson && Object.keys(outcome.document).length > 0) writeAll(1, `${JSON.stringify(outcome.document, null, 2)}\n`)
-    else if (outcome.wanted && !(typed.globals['quiet'] === true && !outcome.document['task'])) writeAll(1, outcome.text)
+    voice?.end()
+    if (wantsJson && Object.keys(outcome.document).length > 0) writeAll(1, asJson(outcome.document))
+    else if (outcome.wanted && typed.globals['quiet'] !== true) writeAll(1, outcome.text)
     return outcome.exit
   } catch (error) {
-    end()
+    voice?.end()
     const problem = error instanceof Failed ? error.problem : asProblem(error, from.argv.includes('--verbose'))
     const { code, kind, message, remedy } = problem
-    const document = error instanceof Failed ? error.document : { version: 1, task: splitWords(from.argv).name, ok: false, changed: false, steps: [], error: { code, kind, message, remedy } }
-    if (wantsJson) writeAll(1, `${JSON.stringify(document, null, 2)}\n`)
+    const nothing = { version: 1, task: splitWords(from.argv).name, ok: false, changed: false, steps: [] }
+    if (wantsJson)
+      writeAll(
+        1,
+        asJson(error instanceof Failed ? error.document : { ...nothing, error: { code, kind, message, remedy } }),
+      )
     const { coloursFor, reportProblem } = await import('../lib/cli/report.ts')
     writeAll(2, reportProblem(problem, coloursFor(from.isTerminal.err, from.environment)))
     return problem instanceof Interrupted ? problem.exit : exitCode[problem.kind]
   }
+}
+
+const asJson = (document: object): string => `${JSON.stringify(document, null, 2)}\n`
+
+interface Voice {
+  tell: Tell
+  end: () => void
+}
+
+/** How progress is told: asked for, or as a terminal can show it; where nobody looks, not at all. */
+async function voiceFor(globals: Record<string, unknown>, from: Process): Promise<Voice> {
+  const { quiet, verbose, progress = 'auto' } = globals
+  const usual = from.isTerminal.err && !quiet ? 'tty' : verbose ? 'plain' : 'none'
+  const mode = (progress === 'auto' ? usual : progress) as 'tty' | 'plain' | 'json' | 'none'
+  const silent: Voice = { tell: () => {}, end: () => {} }
+  const { teller, standardError } = mode === 'none' ? {} : await import('../lib/cli/progress.ts')
+  const voice = teller && standardError ? teller(mode, standardError()) : silent
+  const { onEvent } = from
+  return onEvent ? { ...voice, tell: (event) => [onEvent, voice.tell].forEach((told) => told(event)) } : voice
 }

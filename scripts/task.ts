@@ -39,7 +39,14 @@ export async function runQuery(command: Query, typed: Typed, settings: Settings)
  * Plan, and unless it is a dry run, do it.
  * @throws {Failed} with the result document
  */
-export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Typed, settings: Settings, from: Process, tell: Tell, signal: AbortSignal): Promise<Outcome> {
+export async function runTask(
+  task: Exclude<Found, { kind: 'query' }>,
+  typed: Typed,
+  settings: Settings,
+  from: Process,
+  tell: Tell,
+  signal: AbortSignal,
+): Promise<Outcome> {
   const { jobFrom } = await import('../lib/cli/flags.ts')
   const { planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
   const { globals } = typed
@@ -47,15 +54,33 @@ export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Ty
   const dryRun = globals['dry-run'] === true
   const verbose = globals['verbose'] === true
   const instance = typeof job['name'] === 'string' && !task.command.name.startsWith('image') ? job['name'] : undefined
-  let result: Result = { version: 1, task: task.command.name, ok: true, changed: false, ...(instance === undefined ? {} : { instance }), steps: [] }
+  let result: Result = {
+    version: 1,
+    task: task.command.name,
+    ok: true,
+    changed: false,
+    ...(instance === undefined ? {} : { instance }),
+    steps: [],
+  }
   try {
     const pipeline = task.kind === 'pipeline' ? task.command : undefined
-    const calls = pipeline ? pipeline.calls(job, await pipeline.look(job, settings), settings) : task.kind === 'step' ? [task.call(typed.job)] : []
+    const calls = pipeline
+      ? pipeline.calls(job, await pipeline.look(job, settings), settings)
+      : task.kind === 'step'
+        ? [task.call(typed.job)]
+        : []
     let done: StepResult[] = await planAll(calls, settings)
     let fetched = 0
     if (!dryRun) {
-      if (pipeline?.destroys && done.some(({ status }) => status === 'planned')) await confirm(pipeline.destroys(job), globals['yes'] === true, from)
-      const world = await openWorld(settings, tell, signal, typed, [task.command.name, instance].filter(Boolean).join(' '))
+      if (pipeline?.destroys && done.some(({ status }) => status === 'planned'))
+        await confirm(pipeline.destroys(job), globals['yes'] === true, from)
+      const world = await openWorld(
+        settings,
+        tell,
+        signal,
+        typed,
+        [task.command.name, instance].filter(Boolean).join(' '),
+      )
       done = await runAll(calls, pipeline?.locks?.(job) ?? [], world)
       fetched = world.effects.fetched
     }
@@ -72,7 +97,13 @@ export async function runTask(task: Exclude<Found, { kind: 'query' }>, typed: Ty
     const problem = asProblem(stopped ? stopped.cause : error, globals['verbose'] === true)
     const step = steps.at(-1)?.step
     const { code, kind, message, remedy } = problem
-    result = { ...result, ok: false, changed: steps.some(({ changed }) => changed), steps, error: { code, kind, message, remedy, ...(step === undefined ? {} : { step }) } }
+    result = {
+      ...result,
+      ok: false,
+      changed: steps.some(({ changed }) => changed),
+      steps,
+      error: { code, kind, message, remedy, ...(step === undefined ? {} : { step }) },
+    }
     throw new Failed(problem, result)
   }
 }
@@ -99,13 +130,18 @@ async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, ty
   const { locksOf } = await import('../lib/job/layout.ts')
   const effects = new Effects(tell, signal)
   const given = typed.globals['lock-wait']
-  if (given !== undefined && !/^\d{1,6}$/.test(String(given))) misuse(`Cannot read --lock-wait "${given}": it is not a number of seconds`, 'give a number such as 60')
+  if (given !== undefined && !/^\d{1,6}$/.test(String(given)))
+    misuse(`Cannot read --lock-wait "${given}": it is not a number of seconds`, 'give a number such as 60')
   const lock = (name: string) =>
     acquire(locksOf(settings.instances), name, {
       task,
       signal,
       wait: given === undefined ? (name.startsWith('instance.') ? busyWait.instance : busyWait.base) : Number(given),
-      onWait: ({ task: other, pid, host, since }) => tell({ type: 'notice', message: `waiting for ${name}: pid ${pid} on ${host} has it for "${other}" since ${since}` }),
+      onWait: ({ task: other, pid, host, since }) =>
+        tell({
+          type: 'notice',
+          message: `waiting for ${name}: pid ${pid} on ${host} has it for "${other}" since ${since}`,
+        }),
     })
   return { settings, tell, lock, effects, perform: effects.perform.bind(effects) }
 }
@@ -114,19 +150,25 @@ async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, ty
 async function confirm(what: string, isSure: boolean, { isTerminal }: Process): Promise<void> {
   if (isSure) return
   const remedy = 'say that you are sure: --yes'
-  if (!isTerminal.in || !isTerminal.err) refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: there is nobody to ask`, remedy)
+  if (!isTerminal.in || !isTerminal.err)
+    refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: there is nobody to ask`, remedy)
   const { createInterface } = await import('node:readline/promises')
   const { stdin: input, stderr: output } = await import('node:process')
   const asker = createInterface({ input, output })
   const answer = await asker.question(`Delete ${what}? This cannot be undone [y/N] `)
   asker.close()
-  if (!/^y(es)?$/i.test(answer.trim())) refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: you did not say yes`, remedy)
+  if (!/^y(es)?$/i.test(answer.trim()))
+    refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: you did not say yes`, remedy)
 }
 
 /** Whatever was thrown, as a problem: what is none of ours is a fault of cowhand. */
 export function asProblem(error: unknown, verbose: boolean): Problem {
   if (error instanceof Problem) return error
   const words = error instanceof Error ? (verbose ? error.stack : error.message) : String(error)
-  return new Problem('failed', 'INTERNAL', `Cannot go on: ${words}`, 'this is a fault of cowhand: please report it with the output of the same command and --verbose')
+  return new Problem(
+    'failed',
+    'INTERNAL',
+    `Cannot go on: ${words}`,
+    'this is a fault of cowhand: please report it with the output of the same command and --verbose',
+  )
 }
-

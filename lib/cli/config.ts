@@ -12,7 +12,10 @@ export async function parseDocument(text: string, what: string): Promise<unknown
   try {
     return parse(text, { maxAliasCount: 0 })
   } catch (error) {
-    return misuse(`Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0] : error}`, 'mend the line that it names')
+    return misuse(
+      `Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
+      'mend the line that it names',
+    )
   }
 }
 
@@ -23,7 +26,8 @@ export async function parseDocument(text: string, what: string): Promise<unknown
 export async function settingsFrom(flags: Record<string, unknown>, environment: NodeJS.ProcessEnv): Promise<Settings> {
   const path = typeof flags['config'] === 'string' ? flags['config'] : (environment['COWHAND_CONFIG'] ?? usual)
   const text = textAt(path)
-  if (text === undefined && path !== usual) misuse(`Cannot read configuration "${path}": there is no such file`, 'name a file that exists')
+  if (text === undefined && path !== usual)
+    misuse(`Cannot read configuration "${path}": there is no such file`, 'name a file that exists')
   const document = text === undefined ? {} : await parseDocument(text, `configuration "${path}"`)
   const found: Record<string, unknown> = {}
   const origin: Record<string, string> = {}
@@ -32,7 +36,8 @@ export async function settingsFrom(flags: Record<string, unknown>, environment: 
     found[key] = value
     origin[key] = from
   }
-  if (typeof document === 'object' && document !== null) for (const [key, value] of Object.entries(document)) take(key, value, `${key} in ${path}`)
+  if (typeof document === 'object' && document !== null)
+    for (const [key, value] of Object.entries(document)) take(key, value, `${key} in ${path}`)
   for (const key of Object.keys(Settings.shape)) {
     const variable = `COWHAND_${key.toUpperCase()}`
     const value = environment[variable]

@@ -6,14 +6,24 @@ import { misuse } from '../job/problem.ts'
  * @param name how the operator wrote that member, such as --root
  * @throws {Problem} BAD_SPEC
  */
-export function parseOrExplain<T>(schema: z.ZodType<T>, value: unknown, name: (key: string) => string, what: string): T {
+export function parseOrExplain<T>(
+  schema: z.ZodType<T>,
+  value: unknown,
+  name: (key: string) => string,
+  what: string,
+): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const issue = result.error.issues[0]
   const [key, ...rest] = (issue?.path ?? []).map(String)
-  if (issue?.code === 'unrecognized_keys') misuse(`Cannot read ${what}: there is no ${name(issue.keys[0] ?? '')}`, 'leave it out, or see --help for what there is')
+  if (issue?.code === 'unrecognized_keys')
+    misuse(
+      `Cannot read ${what}: there is no ${name(issue.keys[0] ?? '')}`,
+      'leave it out, or see --help for what there is',
+    )
   const given = key === undefined ? value : (value as Record<string, unknown>)[key]
-  if (key !== undefined && given === undefined) misuse(`Cannot read ${what}: ${name(key)} is missing`, 'add it; see --help for what it means')
+  if (key !== undefined && given === undefined)
+    misuse(`Cannot read ${what}: ${name(key)} is missing`, 'add it; see --help for what it means')
   const place = key === undefined ? what : [name(key), ...rest].join(' ')
   const shown = typeof given === 'object' ? '' : ` "${String(given).slice(0, 100)}"`
   misuse(`Cannot read ${place}${shown}: it ${sentence(issue)}`, 'see --help for what it may be')

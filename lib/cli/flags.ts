@@ -10,7 +10,11 @@ export const globals: Record<string, Options> = {
   store: { type: 'string', describe: 'where images come from [dir:/var/lib/cowhand/images]' },
   json: { type: 'boolean', describe: 'print the result as one JSON document' },
   'dry-run': { type: 'boolean', describe: 'print what would be done, and change nothing' },
-  progress: { type: 'string', choices: ['auto', 'tty', 'plain', 'json', 'none'], describe: 'progress on standard error [auto]' },
+  progress: {
+    type: 'string',
+    choices: ['auto', 'tty', 'plain', 'json', 'none'],
+    describe: 'progress on standard error [auto]',
+  },
   quiet: { type: 'boolean', describe: 'print errors only' },
   verbose: { type: 'boolean', describe: 'print each step and action' },
   'lock-wait': { type: 'string', describe: 'seconds to wait for another task [0 for an instance, 3600 for a base]' },
@@ -37,9 +41,14 @@ interface Member {
 
 /** The members of a job's schema, as a JSON schema has them. */
 export function membersOf(job: z.ZodType): Record<string, Member & { required: boolean }> {
-  const schema = z.toJSONSchema(job, { io: 'input', unrepresentable: 'any' }) as { properties?: Record<string, Member>; required?: string[] }
+  const schema = z.toJSONSchema(job, { io: 'input', unrepresentable: 'any' }) as {
+    properties?: Record<string, Member>
+    required?: string[]
+  }
   const members = Object.entries(schema.properties ?? {})
-  return Object.fromEntries(members.map(([name, member]) => [name, { ...member, required: schema.required?.includes(name) ?? false }]))
+  return Object.fromEntries(
+    members.map(([name, member]) => [name, { ...member, required: schema.required?.includes(name) ?? false }]),
+  )
 }
 
 function optionOf(member: Member): Options {
@@ -79,14 +88,20 @@ async function parser(words: string[]) {
 
 class Misuse extends Error {}
 
-const describeCommand = async ({ name, summary, positional = [], examples = [] }: Command, words: string[], members: Record<string, Member>) => {
+const describeCommand = async (
+  { name, summary, positional = [], examples = [] }: Command,
+  words: string[],
+  members: Record<string, Member>,
+) => {
   const places = positional.map((place) => place.toUpperCase()).join(' ')
   const flags = Object.entries(members).filter(([member]) => !positional.includes(member))
   return (await parser(words))
     .scriptName('cowhand')
     .usage(`cowhand ${[name, places].filter(Boolean).join(' ')} [flags]\n\n${summary}`)
     .options(Object.fromEntries(flags.map(([member, type]) => [member, { ...optionOf(type), group: 'Flags:' }])))
-    .options(Object.fromEntries(Object.entries(globals).map(([flag, option]) => [flag, { ...option, group: 'Everywhere:' }])))
+    .options(
+      Object.fromEntries(Object.entries(globals).map(([flag, option]) => [flag, { ...option, group: 'Everywhere:' }])),
+    )
     .option('help', { type: 'boolean', describe: 'this text', group: 'Everywhere:' })
     .example(examples)
 }
@@ -129,7 +144,9 @@ export function readPlainWords(command: Command, words: string[]): Typed | undef
     const word = words[index] ?? ''
     const isFlag = word.startsWith('--')
     const name = isFlag ? word.slice(2) : (places.shift() ?? '')
-    const [option, member] = isFlag ? [globals[name], positional.includes(name) ? undefined : shape[name]] : [undefined, shape[name]]
+    const [option, member] = isFlag
+      ? [globals[name], positional.includes(name) ? undefined : shape[name]]
+      : [undefined, shape[name]]
     if (name in all || (!option && !member)) return undefined
     const kind = member ? kindOf(member) : (option?.type ?? '')
     const value = isFlag ? words[index + 1] : word
@@ -164,11 +181,21 @@ export async function readAllWords(command: Command, words: string[]): Promise<T
   const job: Record<string, unknown> = {}
   for (const [name, member] of Object.entries(members)) {
     const index = positional.indexOf(name)
-    const value = index < 0 ? typed[name] : index === positional.length - 1 && member.type === 'array' ? places.splice(index) : places[index]
-    if (value !== undefined) job[name] = /^(integer|number)$/.test(member.type ?? '') && /^\d+$/.test(String(value)) ? Number(value) : value
+    const value =
+      index < 0
+        ? typed[name]
+        : index === positional.length - 1 && member.type === 'array'
+          ? places.splice(index)
+          : places[index]
+    if (value !== undefined)
+      job[name] = /^(integer|number)$/.test(member.type ?? '') && /^\d+$/.test(String(value)) ? Number(value) : value
   }
   const extra = places[positional.length]
-  if (extra !== undefined) misuse(`Cannot read the command line: "${extra}" is one word too many`, `see what there is: cowhand ${command.name} --help`)
+  if (extra !== undefined)
+    misuse(
+      `Cannot read the command line: "${extra}" is one word too many`,
+      `see what there is: cowhand ${command.name} --help`,
+    )
   return { job, globals: typed, help: typed['help'] === true }
 }
 

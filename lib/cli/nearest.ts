@@ -4,7 +4,13 @@ function distance(from: string, to: string): number {
   for (const [index, letter] of [...from].entries()) {
     const next = [index + 1]
     for (let column = 0; column < to.length; column += 1)
-      next.push(Math.min((row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1, (row[column] ?? 0) + (letter === to[column] ? 0 : 1)))
+      next.push(
+        Math.min(
+          (row[column + 1] ?? 0) + 1,
+          (next[column] ?? 0) + 1,
+          (row[column] ?? 0) + (letter === to[column] ? 0 : 1),
+        ),
+      )
     row = next
   }
   return row.at(-1) ?? 0

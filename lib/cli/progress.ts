@@ -16,7 +16,11 @@ const patience = 500 // work shorter than this is not worth a line
 const redraw = 100
 
 const duration = (seconds: number): string =>
-  seconds < 100 ? `${Math.ceil(seconds)}s` : seconds < 6000 ? `${Math.ceil(seconds / 60)}m` : `${Math.ceil(seconds / 3600)}h`
+  seconds < 100
+    ? `${Math.ceil(seconds)}s`
+    : seconds < 6000
+      ? `${Math.ceil(seconds / 60)}m`
+      : `${Math.ceil(seconds / 3600)}h`
 
 type Progress = Extract<Event, { type: 'progress' }>
 
@@ -29,9 +33,8 @@ interface Work {
 }
 
 /** One line of progress: percent, bytes, rate and time left, as far as they are known. */
-export function progressLine({ what, done, total, unit }: Progress, seconds: number, from: number): string {
+export function progressLine({ what, done, total }: Progress, seconds: number, from: number): string {
   const percent = total ? `${Math.min(100, Math.floor((done / total) * 100))}%` : ''
-  if (unit === 'percent') return [what, percent].filter(Boolean).join('  ')
   const rate = seconds > 0 ? (done - from) / seconds : 0
   const left = total && rate > 0 ? `${duration((total - done) / rate)} left` : ''
   const bytes = total ? `${formatSize(done)} of ${formatSize(total)}` : formatSize(done)
@@ -41,7 +44,8 @@ export function progressLine({ what, done, total, unit }: Progress, seconds: num
 /** Tell events in one of the ways: a line that is redrawn, lines now and then, NDJSON, or not at all. */
 export function teller(mode: ProgressMode, terminal: Terminal): { tell: Tell; end: () => void } {
   if (mode === 'none') return { tell: () => {}, end: () => {} }
-  if (mode === 'json') return { tell: (event) => terminal.write(`${JSON.stringify({ version: 1, ...event })}\n`), end: () => {} }
+  if (mode === 'json')
+    return { tell: (event) => terminal.write(`${JSON.stringify({ version: 1, ...event })}\n`), end: () => {} }
   let work: Work | undefined
   let isDrawn = false
   const clear = () => {
@@ -68,7 +72,10 @@ export function teller(mode: ProgressMode, terminal: Terminal): { tell: Tell; en
     }
     if (now - work.since < patience) return
     const percent = event.total ? Math.floor((event.done / event.total) * 10) * 10 : 0
-    const isDue = mode === 'tty' ? now - work.shownAt >= redraw || !isDrawn : percent > work.shownPercent || now - work.shownAt >= 30_000
+    const isDue =
+      mode === 'tty'
+        ? now - work.shownAt >= redraw || !isDrawn
+        : percent > work.shownPercent || now - work.shownAt >= 30_000
     if (!isDue) return
     work.shownAt = now
     work.shownPercent = percent

@@ -10,7 +10,10 @@ export function coloursFor(isTerminal: boolean, environment: NodeJS.ProcessEnv):
 }
 
 const costOf = ({ fetch, space }: StepResult['actions'][number]): string => {
-  const costs = [fetch === undefined ? '' : `${formatSize(fetch)} to fetch`, space === undefined ? '' : `${formatSize(space)} of space`]
+  const costs = [
+    fetch === undefined ? '' : `${formatSize(fetch)} to fetch`,
+    space === undefined ? '' : `${formatSize(space)} of space`,
+  ]
   return costs.some(Boolean) ? `  [${costs.filter(Boolean).join(', ')}]` : ''
 }
 
@@ -18,21 +21,36 @@ const sum = (steps: StepResult[], key: 'fetch' | 'space'): number =>
   steps.flatMap(({ actions }) => actions).reduce((total, action) => total + (action[key] ?? 0), 0)
 
 function stepLines(step: StepResult, withActions: boolean, colours: ChalkInstance): string[] {
-  const paint = { changed: colours.green, planned: colours.cyan, pending: colours.yellow, failed: colours.red, ok: colours.dim, skipped: colours.dim }
+  const paint = {
+    changed: colours.green,
+    planned: colours.cyan,
+    pending: colours.yellow,
+    failed: colours.red,
+    ok: colours.dim,
+    skipped: colours.dim,
+  }
   const why = step.status === 'pending' ? ' (follows from the steps before)' : ''
   const actions = withActions ? step.actions.map((action) => `  ${action.action}${costOf(action)}`) : []
   return [`${step.step}: ${paint[step.status](step.status)}${why}`, ...actions]
 }
 
 /** What a task did, or would do, as text for people. */
-export function reportTask(result: Result, options: { dryRun: boolean; verbose: boolean; colours: ChalkInstance }): string {
+export function reportTask(
+  result: Result,
+  options: { dryRun: boolean; verbose: boolean; colours: ChalkInstance },
+): string {
   const { dryRun, verbose, colours } = options
   const lines = result.steps.flatMap((step) => stepLines(step, dryRun || verbose, colours))
   const title = [result.task, result.instance].filter(Boolean).join(' ')
   if (dryRun) {
     const planned = result.steps.filter(({ status }) => status !== 'ok')
     const costs = `${formatSize(sum(planned, 'fetch'))} to fetch, up to ${formatSize(sum(planned, 'space'))} of space`
-    return [...lines, planned.length > 0 ? `${title}: ${planned.length} of ${result.steps.length} steps to do (${costs}); nothing was changed` : `${title}: nothing to do`].join('\n')
+    return [
+      ...lines,
+      planned.length > 0
+        ? `${title}: ${planned.length} of ${result.steps.length} steps to do (${costs}); nothing was changed`
+        : `${title}: nothing to do`,
+    ].join('\n')
   }
   const fetched = result.bytes?.fetched ? `, ${formatSize(result.bytes.fetched)} fetched` : ''
   return [...lines, `${title}: ${result.changed ? `done${fetched}` : 'nothing to do'}`].join('\n')

@@ -13,7 +13,11 @@ export function baseAt(base: string): FileFacts | undefined {
   const record = jsonAt(recordOf(base))
   const size = typeof record === 'object' && record !== null && 'size' in record ? record.size : facts.size
   if (size !== facts.size)
-    refuse('NOT_OURS', `Cannot use base "${base}": it has ${facts.size} bytes, and was made with ${size}`, 'something wrote to it; see which instances stand on it before you move it away: cowhand list')
+    refuse(
+      'NOT_OURS',
+      `Cannot use base "${base}": it has ${facts.size} bytes, and was made with ${size}`,
+      'something wrote to it; see which instances stand on it before you move it away: cowhand list',
+    )
   return facts
 }
 

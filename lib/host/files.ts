@@ -8,16 +8,16 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readFileSync,
   readdirSync,
+  readFileSync,
   renameSync,
   statfsSync,
   unlinkSync,
   writeSync,
 } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
-import { errno, fail, refuse } from '../job/problem.ts'
 import { partOf } from '../job/layout.ts'
+import { errno, fail, refuse } from '../job/problem.ts'
 import { formatSize } from '../job/spec.ts'
 
 const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC } = constants
@@ -36,7 +36,8 @@ export interface FileFacts {
 export function fileAt(path: string): FileFacts | undefined {
   const found = lstatSync(path, { throwIfNoEntry: false, bigint: true })
   if (!found) return undefined
-  if (!found.isFile()) refuse('NOT_OURS', `Cannot use "${path}": it is not a regular file`, `look at it, and move it away: ls -ld ${path}`)
+  if (!found.isFile())
+    refuse('NOT_OURS', `Cannot use "${path}": it is not a regular file`, `look at it, and move it away: ls -ld ${path}`)
   return {
     size: Number(found.size),
     allocated: Number(found.blocks) * 512,
@@ -65,7 +66,12 @@ export function textAt(path: string, limit = 2 ** 20): string | undefined {
   }
   try {
     const facts = fstatSync(fd)
-    if (!facts.isFile()) refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, `look at it, and move it away: ls -ld ${path}`)
+    if (!facts.isFile())
+      refuse(
+        'NOT_OURS',
+        `Cannot read "${path}": it is not a regular file`,
+        `look at it, and move it away: ls -ld ${path}`,
+      )
     if (facts.size > limit)
       refuse('NOT_OURS', `Cannot read "${path}": it is larger than ${formatSize(limit)}`, 'name the right file')
     return readFileSync(fd, 'utf8')
@@ -92,7 +98,8 @@ export function readOperatorsFile(path: string, limit = 2 ** 20): string {
 }
 
 /** Open the file that a program is to make, so that its flush can be asked of a descriptor that knew it from birth. */
-export const openPart = (path: string, mode = 0o644): number => openSync(path, O_CREAT | O_RDWR | O_NOFOLLOW | O_NONBLOCK, mode)
+export const openPart = (path: string, mode = 0o644): number =>
+  openSync(path, O_CREAT | O_RDWR | O_NOFOLLOW | O_NONBLOCK, mode)
 
 /** An empty sparse file of this size; what was there is gone. @param size bytes */
 export function allocate(path: string, size: number): void {
@@ -165,6 +172,20 @@ export function freeSpace(path: string): number {
   return bavail * bsize
 }
 
+/**
+ * Whether files under a directory can be written past the page cache (O_DIRECT), whether or not it exists yet.
+ * It is tried on a file that has no name (O_TMPFILE): nothing is ever to be seen of it.
+ */
+export function isDirectAt(path: string): boolean {
+  const nameless = 0o20000000 | constants.O_DIRECTORY
+  try {
+    closeSync(openSync(nearest(path), nameless | O_RDWR | constants.O_DIRECT, 0o600))
+    return true
+  } catch {
+    return false // it cannot, or it cannot be found out
+  }
+}
+
 /** Refuse before anything is written where the file system cannot hold it. @param need bytes @param free bytes */
 export function requireSpace(need: number, free: number, directory: string): void {
   if (need <= free) return
@@ -179,18 +200,38 @@ export function explainSystemError(error: unknown): never {
   switch (errno(error)) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return fail('NO_SPACE', `Cannot ${what}: no space is left on the device`, 'free some space, then run the same command again')
+      return fail(
+        'NO_SPACE',
+        `Cannot ${what}: no space is left on the device`,
+        'free some space, then run the same command again',
+      )
     case 'EACCES':
     case 'EPERM':
-      return refuse('NO_PERMISSION', `Cannot ${what}: permission denied`, 'run it as root, or choose --instances and --store that you may write to')
+      return refuse(
+        'NO_PERMISSION',
+        `Cannot ${what}: permission denied`,
+        'run it as root, or choose --instances and --store that you may write to',
+      )
     case 'EROFS':
-      return refuse('NO_PERMISSION', `Cannot ${what}: the file system is read-only`, 'make it writable: mount -o remount,rw')
+      return refuse(
+        'NO_PERMISSION',
+        `Cannot ${what}: the file system is read-only`,
+        'make it writable: mount -o remount,rw',
+      )
     case 'ELOOP':
       return refuse('NOT_OURS', `Cannot ${what}: it is a symbolic link`, 'look at it, and move it away')
     case 'ENOTDIR':
-      return refuse('NOT_OURS', `Cannot ${what}: something on its path is not a directory`, 'look at it, and move it away')
+      return refuse(
+        'NOT_OURS',
+        `Cannot ${what}: something on its path is not a directory`,
+        'look at it, and move it away',
+      )
     case 'EIO':
-      return fail('IO_FAILED', `Cannot ${what}: the device failed to read or write`, 'look at dmesg; when the device is well, run the same command again')
+      return fail(
+        'IO_FAILED',
+        `Cannot ${what}: the device failed to read or write`,
+        'look at dmesg; when the device is well, run the same command again',
+      )
   }
   throw error
 }

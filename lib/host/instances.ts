@@ -1,9 +1,9 @@
-import { diskNames, instanceOf } from '../job/layout.ts'
+import { readQcow2 } from '../image/qcow2.ts'
 import { InstanceRecord } from '../job/instance.ts'
+import { diskNames, instanceOf } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import type { DiskResult } from '../job/result.ts'
 import { InstanceName } from '../job/spec.ts'
-import { readQcow2 } from '../image/qcow2.ts'
 import { fileAt, jsonAt, namesIn } from './files.ts'
 
 /** The wish kept in an instance's directory, or undefined. @throws {Problem} NOT_OURS when it cannot be read */
@@ -14,14 +14,22 @@ export function instanceAt(directory: string): InstanceRecord | undefined {
   const record = InstanceRecord.safeParse(json)
   return record.success
     ? record.data
-    : refuse('NOT_OURS', `Cannot read "${path}": it is not a record of this version of cowhand`, `look at it, and move it away: less ${path}`)
+    : refuse(
+        'NOT_OURS',
+        `Cannot read "${path}": it is not a record of this version of cowhand`,
+        `look at it, and move it away: less ${path}`,
+      )
 }
 
 /** The instance of this name. @throws {Problem} INSTANCE_NOT_FOUND */
 export function requireInstance(instances: string, name: string): InstanceRecord {
   return (
     instanceAt(instanceOf(instances, name)) ??
-    refuse('INSTANCE_NOT_FOUND', `Cannot find instance "${name}": "${instances}" has none of this name`, 'see what there is: cowhand list')
+    refuse(
+      'INSTANCE_NOT_FOUND',
+      `Cannot find instance "${name}": "${instances}" has none of this name`,
+      'see what there is: cowhand list',
+    )
   )
 }
 

@@ -4,7 +4,18 @@ import type { Action } from '../job/action.ts'
 import type { Tell } from '../job/events.ts'
 import { fail, Problem } from '../job/problem.ts'
 import type { Algorithm } from '../job/spec.ts'
-import { allocate, explainSystemError, fileAt, flush, makeDirectory, openPart, publish, removeFile, writePart, writeWhole } from './files.ts'
+import {
+  allocate,
+  explainSystemError,
+  fileAt,
+  flush,
+  makeDirectory,
+  openPart,
+  publish,
+  removeFile,
+  writePart,
+  writeWhole,
+} from './files.ts'
 
 type Of<K extends Action['do']> = Extract<Action, { do: K }>
 
@@ -70,20 +81,29 @@ export class Effects {
     }
   }
 
-  #progress(verb: string, path: string, unit: 'bytes' | 'percent' = 'bytes'): (done: number, total?: number) => void {
+  #progress(verb: string, path: string): (done: number, total?: number) => void {
     const what = `${verb} ${basename(path)}`
-    return (done, total) => this.#tell({ type: 'progress', what, done, unit, ...(total === undefined ? {} : { total }) })
+    return (done, total) => this.#tell({ type: 'progress', what, done, ...(total === undefined ? {} : { total }) })
   }
 
-  async #run({ argv, env, writes }: Of<'run'>): Promise<void> {
-    const { program } = await import('./shell.ts')
+  /** Tell the percentages that qemu-img prints as bytes of the image that it works through. */
+  async #percents(argv: string[], image: string): Promise<(chunk: string) => void> {
     const { percentIn } = await import('./qemu-img.ts')
-    const told = this.#progress(argv[1] ?? 'run', writes ?? argv.at(-1) ?? '', 'percent')
-    const onOutput = (chunk: string) => {
+    const told = this.#progress(argv[1] ?? '', image)
+    const size = Number(this.#measured.get(image)?.['virtualSize'] ?? 0)
+    return (chunk) => {
       const percent = percentIn(chunk)
-      if (percent !== undefined) told(percent, 100)
+      if (percent !== undefined && size > 0) told(Math.round((percent / 100) * size), size)
     }
-    const options = { signal: this.#signal, onOutput, ...(env ? { env } : {}) }
+  }
+
+  async #run({ argv, env, writes, works }: Of<'run'>): Promise<void> {
+    const { program } = await import('./shell.ts')
+    const options = {
+      signal: this.#signal,
+      ...(works ? { onOutput: await this.#percents(argv, works) } : {}),
+      ...(env ? { env } : {}),
+    }
     if (writes === undefined) return void (await program(argv, options))
     // A failed flush is told to the descriptors that were open then: ours is, the program's exit code may lie.
     const fd = openPart(writes)
@@ -112,7 +132,12 @@ export class Effects {
       why: 'copy',
       writes: to,
     })
-    await this.#prove(to, digest, from)
+    try {
+      await this.#prove(to, digest, from)
+    } catch (error) {
+      removeFile(to)
+      throw error
+    }
   }
 
   #verify({ path, digest }: Of<'verify'>): Promise<void> {
@@ -136,7 +161,14 @@ export class Effects {
   async #fetch({ url, to, digest, size }: Of<'fetch'>): Promise<void> {
     const { fetchImage } = await import('../image/fetch.ts')
     const onProgress = this.#progress('fetch', new URL(url).pathname)
-    const got = await fetchImage({ url, to, digest, signal: this.#signal, onProgress, ...(size === undefined ? {} : { size }) })
+    const got = await fetchImage({
+      url,
+      to,
+      digest,
+      signal: this.#signal,
+      onProgress,
+      ...(size === undefined ? {} : { size }),
+    })
     this.fetched += got.received
   }
 
@@ -159,6 +191,10 @@ export class Effects {
 
   #record({ path, of, fields }: Of<'record'>): void {
     const { size, stamp } = fileAt(of) ?? {}
-    writeWhole(path, `${JSON.stringify({ version: 1, ...fields, ...this.#measured.get(of), size, stamp }, null, 2)}\n`, 0o644)
+    writeWhole(
+      path,
+      `${JSON.stringify({ version: 1, ...fields, ...this.#measured.get(of), size, stamp }, null, 2)}\n`,
+      0o644,
+    )
   }
 }

@@ -11,14 +11,15 @@ export const checkable: readonly Format[] = ['qcow2', 'vmdk', 'vdi', 'vhdx']
 
 export const checkImage = (path: string, format: Format): string[] => ['qemu-img', 'check', '-q', '-f', format, path]
 
-/** Convert to a sparse raw file. The format is always given: nothing is guessed from what an image's author wrote. */
-export const convertToRaw = (from: string, format: Format, to: string): string[] => [
+/**
+ * Convert to a sparse raw file. The format is always given: nothing is guessed from what an image's author wrote.
+ * @param isDirect write past the page cache, which is four times as fast; out of order (`-W`) it pays only then
+ */
+export const convertToRaw = (from: string, format: Format, to: string, isDirect: boolean): string[] => [
   'qemu-img',
   'convert',
   '-p',
-  '-W',
-  '-m',
-  '16',
+  ...(isDirect ? ['-t', 'none', '-W', '-m', '16'] : ['-m', '8']),
   '-f',
   format,
   '-O',

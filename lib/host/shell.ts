@@ -1,5 +1,5 @@
 import { closeSync, openSync } from 'node:fs'
-import { $, quote, type ProcessOutput } from 'zx/core'
+import { $, type ProcessOutput, quote } from 'zx/core'
 import { fail, Problem } from '../job/problem.ts'
 import { environment } from './environment.ts'
 import { packageOf } from './tools.ts'
@@ -31,9 +31,13 @@ const grace = 10_000
  * orphan goes on writing after a SIGKILL.
  * @throws {Problem} TOOL_MISSING, NO_SPACE or TOOL_FAILED, with the program's own words; the signal's reason when aborted
  */
-export async function program(argv: readonly string[], options: RunOptions = {}): Promise<{ stdout: string; code: number }> {
+export async function program(
+  argv: readonly string[],
+  options: RunOptions = {},
+): Promise<{ stdout: string; code: number }> {
   const tool = argv[0] ?? ''
-  for (const argument of argv) if (typeof argument !== 'string' || argument.includes('\0')) throw new TypeError('bad argument')
+  for (const argument of argv)
+    if (typeof argument !== 'string' || argument.includes('\0')) throw new TypeError('bad argument')
   options.signal?.throwIfAborted()
   const shell = $({
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
@@ -80,7 +84,17 @@ function explain(tool: string, code: number, signal: string | null, stderr: stri
     return new Problem('refused', 'TOOL_MISSING', `Cannot run "${tool}": it is not installed`, remedy)
   }
   if (/No space left on device|ENOSPC/.test(words))
-    return new Problem('failed', 'NO_SPACE', `Cannot go on with "${tool}": ${words}`, 'free some space, then run the same command again')
+    return new Problem(
+      'failed',
+      'NO_SPACE',
+      `Cannot go on with "${tool}": ${words}`,
+      'free some space, then run the same command again',
+    )
   const how = signal ? `was ended by ${signal}` : `failed with exit code ${code}`
-  return new Problem('failed', 'TOOL_FAILED', `Cannot go on: ${tool} ${how}${words ? `: ${words}` : ''}`, 'mend what it says, then run the same command again')
+  return new Problem(
+    'failed',
+    'TOOL_FAILED',
+    `Cannot go on: ${tool} ${how}${words ? `: ${words}` : ''}`,
+    'mend what it says, then run the same command again',
+  )
 }

@@ -9,6 +9,9 @@ const zeros = Buffer.alloc(block)
 /** Bytes gathered before each write. Two such buffers take turns: one fills while the other is being written. */
 const gather = 2 ** 20
 
+/** Bytes after which the device is asked to take what is written, while more comes in: little is left for the end. */
+const stretch = 2 ** 25
+
 /**
  * Writes a stream of bytes into a file and leaves holes where 64 KiB or more are zero. The file is at every moment
  * a true beginning of the stream, also after a SIGKILL: writes follow one another, and nothing is ever behind them.
@@ -23,6 +26,8 @@ export class SparseWriter {
   #resting = Buffer.allocUnsafeSlow(gather)
   #filled = 0
   #writing: Promise<void> = Promise.resolve()
+  #flushed = 0
+  #flushing: Promise<void> | undefined
   #failure: unknown
 
   constructor(handle: FileHandle, position: number) {
@@ -64,6 +69,7 @@ export class SparseWriter {
     await this.#writing
     if (this.#failure) throw this.#failure
     await this.handle.truncate(0)
+    this.#flushed = 0
     this.#filled = 0
     this.position = 0
     this.written = 0
@@ -71,6 +77,7 @@ export class SparseWriter {
 
   async close(): Promise<void> {
     await this.#writing
+    await this.#flushing
     await this.handle.close()
   }
 
@@ -96,6 +103,16 @@ export class SparseWriter {
       from = edge(from) // this block is zero, or there is none
     }
     this.written = at + bytes.length
+    if (!this.#flushing && this.written - this.#flushed >= stretch) this.#flushing = this.#takeAlong()
+  }
+
+  /** A failure is told to one flush only, so it is kept. */
+  async #takeAlong(): Promise<void> {
+    this.#flushed = this.written
+    await this.handle.datasync().catch((error) => {
+      this.#failure = error
+    })
+    this.#flushing = undefined
   }
 }
 

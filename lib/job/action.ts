@@ -8,9 +8,17 @@ import { showUrl } from './url.ts'
 export type Action =
   /**
    * Start a program. `writes`: the file it makes, held open meanwhile so that a failed flush is noticed;
-   * `space`: bytes that it may allocate, at most.
+   * `space`: bytes that it may allocate, at most; `works`: the image that it works through and tells percents of.
    */
-  | { do: 'run'; argv: string[]; why: string; writes?: string; env?: Record<string, string>; space?: number }
+  | {
+      do: 'run'
+      argv: string[]
+      why: string
+      writes?: string
+      env?: Record<string, string>
+      space?: number
+      works?: string
+    }
   | { do: 'mkdir'; path: string; mode: number }
   /** A whole small file, by way of `PATH.part`. `text` may hold secrets and is never printed. */
   | { do: 'write'; path: string; text: string; mode: number }

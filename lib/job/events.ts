@@ -7,9 +7,8 @@ export const Event = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('progress'),
     what: z.string().describe('verb and thing, such as: fetch debian.qcow2'),
-    done: z.number(),
-    total: z.number().optional().describe('where it is known'),
-    unit: z.enum(['bytes', 'percent']),
+    done: z.number().describe('bytes'),
+    total: z.number().optional().describe('bytes, where it is known'),
   }),
   z.strictObject({ type: z.literal('notice'), message: z.string() }),
 ])

@@ -27,6 +27,7 @@ export const codes = [
   'MISSING_PREREQUISITE', // an earlier step has to be run first
   'NO_PERMISSION',
   'NO_SPACE',
+  'NOT_SETTLED', // a step ran, and its work is not done
   'NOT_OURS', // something that cowhand did not make is in the way
   'TOOL_FAILED',
   'TOOL_MISSING',

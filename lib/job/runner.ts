@@ -1,6 +1,6 @@
 import { type Action, costOf, sayAction } from './action.ts'
 import type { Tell } from './events.ts'
-import { Problem } from './problem.ts'
+import { fail, Problem } from './problem.ts'
 import type { StepResult } from './result.ts'
 import type { Settings } from './settings.ts'
 import type { Call } from './step.ts'
@@ -81,7 +81,7 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
 
 /**
  * Run the calls in turn: under its locks each step looks, plans, acts and looks again; then nothing may be left.
- * A lock is kept from step to step while the next one needs it too, so that nobody comes in between.
+ * A lock is kept from step to step while a later one needs it too, so that nobody comes in between.
  * @throws {Stopped} with the steps so far
  */
 export async function runAll(calls: Call[], jobLocks: string[], world: World): Promise<StepResult[]> {
@@ -96,16 +96,16 @@ export async function runAll(calls: Call[], jobLocks: string[], world: World): P
       lock.release()
     }
   }
-  const locksOf = (call: Call | undefined): string[] =>
-    call ? (call.step.locks?.(call.step.input.parse(call.input)) ?? []) : []
+  const locksOf = ({ step, input }: Call): string[] => step.locks?.(step.input.parse(input)) ?? []
   const results: StepResult[] = []
   let name = ''
   try {
     await hold(jobLocks)
+    const needs = calls.map(locksOf)
     for (const [index, call] of calls.entries()) {
       name = call.step.name
       const started = performance.now()
-      await hold(locksOf(call))
+      await hold(needs[index] ?? [])
       const actions = await planOf(call, world.settings, new Set())
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'running' : 'ok' })
       for (const action of actions) {
@@ -116,25 +116,23 @@ export async function runAll(calls: Call[], jobLocks: string[], world: World): P
       if (actions.length > 0) await settle(call, world.settings)
       results.push(asResult(name, actions, actions.length > 0 ? 'changed' : 'ok', (performance.now() - started) / 1000))
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
-      letGo([...jobLocks, ...locksOf(calls[index + 1])])
+      letGo([...jobLocks, ...needs.slice(index + 1).flat()])
     }
     return results
   } catch (problem) {
-    throw new Stopped([...results, asResult(name, [], 'failed')], problem)
+    throw new Stopped(name === '' ? results : [...results, asResult(name, [], 'failed')], problem)
   } finally {
     letGo([])
   }
 }
 
-/** Look again: a plan that is not empty now would never be, and the step did not do what it says. */
+/** Look again: what is still to do did not last (a guest that ended at once), or the step does not do what it says. */
 async function settle(call: Call, settings: Settings): Promise<void> {
-  const left = await planOf(call, settings, new Set())
-  if (left.length === 0) return
-  const first = left.map(sayAction)[0]
-  throw new Problem(
-    'failed',
-    'INTERNAL',
-    `Cannot finish "${call.step.name}": after it ran, this is still to do: ${first}`,
-    'this is a fault of cowhand: please report it with the output of the same command and --verbose',
-  )
+  const [left] = await planOf(call, settings, new Set())
+  if (left)
+    fail(
+      'NOT_SETTLED',
+      `Cannot finish "${call.step.name}": after it was done, this is to do again: ${sayAction(left)}`,
+      'look at why it did not last (for a guest: its console.log), then run the same command again',
+    )
 }

@@ -9,9 +9,9 @@ import {
   Bytes,
   Digest,
   EphemeralFormat,
+  exactSize,
   FilePath,
   Format,
-  formatSize,
   InstanceName,
   OsType,
 } from '../../lib/job/spec.ts'
@@ -130,11 +130,21 @@ export const create = definePipeline({
     if (image.virtualSize !== undefined && image.virtualSize > root)
       refuse(
         'DISK_TOO_SMALL',
-        `Cannot create "${name}" with --root ${formatSize(root)}: image "${image.name}" has ${formatSize(image.virtualSize)}`,
-        `ask for at least that: --root ${formatSize(image.virtualSize)}`,
+        `Cannot create "${name}" with --root ${exactSize(root)}: image "${image.name}" has ${exactSize(image.virtualSize)}`,
+        `ask for at least that: --root ${exactSize(image.virtualSize)}`,
       )
+    if (job.xml !== undefined && job.network !== undefined)
+      misuse('Cannot use --network together with --xml: the definition names its networks', 'leave one of them out')
     const domain = job.domain ?? (libvirt_uri === undefined ? 'none' : 'start')
-    const uri = libvirt_uri ?? 'qemu:///system'
+    // Every later command has to find the domain again, so where it lives is a setting and no flag.
+    const uri =
+      libvirt_uri ??
+      (domain === 'none'
+        ? ''
+        : misuse(
+            `Cannot ${domain} the domain of "${name}": no libvirt is configured`,
+            'set libvirt_uri: qemu:///system in /etc/cowhand/cowhand.yaml, or COWHAND_LIBVIRT_URI',
+          ))
 
     const directory = layout.instanceOf(instances, name)
     const inBases = (file: string) => `${layout.basesOf(instances)}/${file}`

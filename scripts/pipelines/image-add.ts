@@ -29,8 +29,20 @@ export const imageAdd = definePipeline({
   calls(job, _, settings) {
     const file = absolute(job.file)
     const { stem, packing } = declaredBy(basename(file))
-    const properties = Object.fromEntries((job.property ?? []).map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]))
+    const properties = Object.fromEntries(
+      (job.property ?? []).map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
+    )
     const format = formatOf(basename(file), job.format, '--format')
-    return [call(importImage, { file, store: directoryOf(settings), name: job.name ?? stem, format, packing, checksum: job.checksum, properties })]
+    return [
+      call(importImage, {
+        file,
+        store: directoryOf(settings),
+        name: job.name ?? stem,
+        format,
+        packing,
+        checksum: job.checksum,
+        properties,
+      }),
+    ]
   },
 })

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { listDirectory, directoryOf } from '../../lib/image/directory.ts'
+import { directoryOf, listDirectory } from '../../lib/image/directory.ts'
 import { ImageName } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { removeImage } from '../steps/remove-image.ts'
@@ -11,6 +11,7 @@ export const imageRemove = definePipeline({
   examples: [['cowhand image remove debian --yes', 'without a question']],
   job: z.strictObject({ image: z.string().min(1, 'is empty').describe('name or id of the image') }),
   destroys: ({ image }) => `image "${image}" from the store`,
-  look: async ({ image }, settings) => listDirectory(settings).find(({ id }) => id === image)?.name ?? ImageName.parse(image),
+  look: async ({ image }, settings) =>
+    listDirectory(settings).find(({ id }) => id === image)?.name ?? ImageName.parse(image),
   calls: (_, name, settings) => [call(removeImage, { store: directoryOf(settings), name })],
 })

@@ -1,7 +1,7 @@
 import { z } from 'zod'
+import { baseAt } from '../../lib/host/bases.ts'
 import { findImage } from '../../lib/image/store.ts'
 import { baseName, basesOf } from '../../lib/job/layout.ts'
-import { baseAt } from '../../lib/host/bases.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 import { formatSize } from '../../lib/job/spec.ts'
 

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { baseAt } from '../../lib/host/bases.ts'
 import { disksOf, requireInstance } from '../../lib/host/instances.ts'
-import { defineQuery } from '../../lib/job/query.ts'
 import { instanceOf } from '../../lib/job/layout.ts'
+import { defineQuery } from '../../lib/job/query.ts'
 import { formatSize, InstanceName } from '../../lib/job/spec.ts'
 
 export const show = defineQuery({

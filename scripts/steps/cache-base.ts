@@ -1,12 +1,12 @@
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
-import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
+import { fileAt, freeSpace, isDirectAt, requireSpace } from '../../lib/host/files.ts'
 import { checkable, checkImage, convertToRaw } from '../../lib/host/qemu-img.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { baseLock, convertedOf, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { fail, misuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Digest, Format, packers, type Packing } from '../../lib/job/spec.ts'
+import { AbsolutePath, Digest, Format, type Packing, packers } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const cacheBase = defineStep({
@@ -30,20 +30,36 @@ export const cacheBase = defineStep({
     const found = baseAt(base)
     const [leftovers, file] = [leftoversOf(base), from.startsWith('/') ? fileAt(from) : undefined]
     const free = freeSpace(dirname(base))
-    if (found) return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: '', data: 0 }
+    if (found) return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: '', data: 0, isDirect: false }
     const { dataSize, qemuImgVersion } = await import('../../lib/host/qemu-img.ts')
     const isProven = file !== undefined && file.stamp === stamp && !packing
     const data = isProven ? await dataSize(from, format) : (file?.size ?? 0)
-    return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: `qemu-img ${await qemuImgVersion()}`, data }
+    return {
+      base: found,
+      leftovers,
+      file,
+      free,
+      ceiling: image_ceiling,
+      tool: `qemu-img ${await qemuImgVersion()}`,
+      data,
+      isDirect: isDirectAt(dirname(base)),
+    }
   },
   plan({ from, digest, format, packing, base, id, size, stamp }, found): Action[] {
     const remove = found.leftovers.map((path): Action => ({ do: 'remove', path }))
     if (found.base) return remove
     const isLocal = from.startsWith('/')
-    if (!isLocal && !/^https?:\/\//.test(from)) misuse(`Cannot fetch "${from}": it is neither an absolute path nor a URL`, 'give one of these')
-    if (isLocal && !found.file) fail('IMAGE_NOT_FOUND', `Cannot read image "${from}": there is no such file`, 'see what the store has: cowhand image list')
-    // A download is kept until the base is there, and packed bytes unpack to more than they are.
-    requireSpace(isLocal ? found.data : (size ?? 0), found.free, dirname(base))
+    if (!isLocal && !/^https?:\/\//.test(from))
+      misuse(`Cannot fetch "${from}": it is neither an absolute path nor a URL`, 'give one of these')
+    if (isLocal && !found.file)
+      fail(
+        'IMAGE_NOT_FOUND',
+        `Cannot read image "${from}": there is no such file`,
+        'see what the store has: cowhand image list',
+      )
+    // A download is kept until the base is there, so it needs its space twice, and more when it is packed or compressed.
+    const need = isLocal ? found.data : (size ?? 0) * (format === 'raw' ? 1 : 2)
+    requireSpace(need, found.free, dirname(base))
 
     const [part, unpacked, converted] = [partOf(base), unpackedOf(base), convertedOf(base)]
     const actions: Action[] = [{ do: 'mkdir', path: dirname(base), mode: 0o755 }]
@@ -61,17 +77,27 @@ export const cacheBase = defineStep({
     actions.push({ do: 'examine', path: image, format, ceiling: found.ceiling })
     if (checkable.includes(format)) actions.push(run(checkImage(image, format), 'find out whether it is whole'))
     const made = { id: id ?? digest, digest, format, packing, sourceSize: size ?? found.file?.size, tool: found.tool }
-    const convert = convertToRaw(image, format, converted)
-    if (format !== 'raw') actions.push(run(convert, 'make it raw', { writes: converted, ...(isLocal ? { space: found.data } : {}) }))
+    const convert = convertToRaw(image, format, converted, found.isDirect)
+    if (format !== 'raw')
+      actions.push(
+        run(convert, 'make it raw', { writes: converted, works: image, ...(isLocal ? { space: found.data } : {}) }),
+      )
     else if (image === part) actions.push({ do: 'rename', from: part, to: converted })
     else if (image !== converted) actions.push({ do: 'copy', from: image, to: converted, size: found.data, digest })
     actions.push(
-      { do: 'record', path: recordOf(base), of: converted, fields: { ...made, arguments: format === 'raw' ? [] : convert } },
+      {
+        do: 'record',
+        path: recordOf(base),
+        of: converted,
+        fields: { ...made, arguments: format === 'raw' ? [] : convert },
+      },
       { do: 'publish', from: converted, to: base },
     )
     // Last, so that what was downloaded is not lost before the base is there.
-    if (packing && format !== 'raw') actions.push({ do: 'remove', path: unpacked })
-    if (!isLocal) actions.push({ do: 'remove', path: part })
+    // So does what another way to the same base has left (a download that was given up, say).
+    const spent = [...(packing && format !== 'raw' ? [unpacked] : []), ...(isLocal ? [] : [part])]
+    const stale = found.leftovers.filter((path) => [unpacked, part].includes(path) && !spent.includes(path))
+    for (const path of [...spent, ...stale]) actions.push({ do: 'remove', path })
     return actions
   },
 })

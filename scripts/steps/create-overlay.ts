@@ -6,7 +6,7 @@ import { readQcow2 } from '../../lib/image/qcow2.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { baseLock, partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, formatSize } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const createOverlay = defineStep({
@@ -27,16 +27,39 @@ export const createOverlay = defineStep({
     leftover: fileAt(partOf(disk)) !== undefined,
   }),
   plan({ disk, base, size }, { disk: found, base: below, isComing, directory, leftover }): Action[] {
-    if (found === 'raw') refuse('NOT_OURS', `Cannot make "${disk}": a raw disk is there`, 'look at it, and move it away if nobody needs it')
-    if (!below && !isComing) refuse('MISSING_PREREQUISITE', `Cannot put "${disk}" on base "${base}": there is no such base`, 'make it: cowhand step cache-base, make-ephemeral-base or make-swap-base')
+    if (found === 'raw')
+      refuse(
+        'NOT_OURS',
+        `Cannot make "${disk}": a raw disk is there`,
+        'look at it, and move it away if nobody needs it',
+      )
+    if (!below && !isComing)
+      refuse(
+        'MISSING_PREREQUISITE',
+        `Cannot put "${disk}" on base "${base}": there is no such base`,
+        'make it: cowhand step cache-base, make-ephemeral-base or make-swap-base',
+      )
     if (found) {
-      if (found.backing !== base) refuse('NOT_OURS', `Cannot make "${disk}": a disk on "${found.backing ?? 'no base'}" is there`, `look at it, and move it away if nobody needs it: qemu-img info ${disk}`)
+      if (found.backing !== base)
+        refuse(
+          'NOT_OURS',
+          `Cannot make "${disk}": a disk on "${found.backing ?? 'no base'}" is there`,
+          `look at it, and move it away if nobody needs it: qemu-img info ${disk}`,
+        )
       if (found.virtualSize !== size)
-        refuse('INSTANCE_DIFFERS', `Cannot make "${disk}" with ${formatSize(size)}: it is there with ${formatSize(found.virtualSize)}`, 'ask for the size that it has; cowhand resize grows it')
+        refuse(
+          'INSTANCE_DIFFERS',
+          `Cannot make "${disk}" with ${exactSize(size)}: it is there with ${exactSize(found.virtualSize)}`,
+          `ask for the size that it has: ${exactSize(found.virtualSize)}`,
+        )
       return leftover ? [{ do: 'remove', path: partOf(disk) }] : []
     }
     if (below && below.size > size)
-      refuse('DISK_TOO_SMALL', `Cannot make "${disk}" with ${formatSize(size)}: its image has ${formatSize(below.size)}`, `ask for at least that: --root ${formatSize(below.size)}`)
+      refuse(
+        'DISK_TOO_SMALL',
+        `Cannot make "${disk}" with ${exactSize(size)}: its image has ${exactSize(below.size)}`,
+        `ask for at least that: --root ${exactSize(below.size)}`,
+      )
     return [
       ...(directory ? [] : [{ do: 'mkdir', path: dirname(disk), mode: 0o755 } as const]),
       { do: 'overlay', path: partOf(disk), base, baseFormat: 'raw', size },

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { domainAt, virsh } from '../../lib/host/libvirt.ts'
 import { textAt } from '../../lib/host/files.ts'
+import { domainAt, virsh } from '../../lib/host/libvirt.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, InstanceName } from '../../lib/job/spec.ts'
@@ -22,8 +22,17 @@ export const defineDomain = defineStep({
   plan({ uri, name, uuid, xml }, { domain, isWritten }): Action[] {
     if (domain?.uuid === uuid) return []
     if (domain)
-      refuse('DOMAIN_EXISTS', `Cannot define domain "${name}": libvirt has another one of this name, ${domain.uuid}`, `choose another name, or look at it: virsh -c ${uri} dumpxml ${name}`)
-    if (!isWritten) refuse('MISSING_PREREQUISITE', `Cannot define domain "${name}": there is no "${xml}"`, 'make it: cowhand step write-domain')
+      refuse(
+        'DOMAIN_EXISTS',
+        `Cannot define domain "${name}": libvirt has another one of this name, ${domain.uuid}`,
+        `choose another name, or look at it: virsh -c ${uri} dumpxml ${name}`,
+      )
+    if (!isWritten)
+      refuse(
+        'MISSING_PREREQUISITE',
+        `Cannot define domain "${name}": there is no "${xml}"`,
+        'make it: cowhand step write-domain',
+      )
     return [run(virsh(uri, 'define', xml), 'make it known to libvirt')]
   },
 })

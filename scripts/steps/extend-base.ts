@@ -1,12 +1,12 @@
+import { dirname } from 'node:path'
 import { z } from 'zod'
 import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
 import { freeSpace, requireSpace } from '../../lib/host/files.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { baseLock, isWholeGiB, partOf, recordOf } from '../../lib/job/layout.ts'
 import { misuse, refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, formatSize } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
-import { dirname } from 'node:path'
 
 export const extendBase = defineStep({
   name: 'extend-base',
@@ -26,11 +26,24 @@ export const extendBase = defineStep({
   }),
   plan({ base, sized, size }, found): Action[] {
     // The name holds whole GiB only: other sizes would meet in one file.
-    if (!isWholeGiB(size)) misuse(`Cannot make a base of ${size} bytes: sized bases have whole GiB`, 'ask for a size such as 20G, or set base_layout: overlay')
+    if (!isWholeGiB(size))
+      misuse(
+        `Cannot make a base of ${size} bytes: sized bases have whole GiB`,
+        'ask for a size such as 20G, or set base_layout: overlay',
+      )
     if (found.sized) return found.leftovers.map((path) => ({ do: 'remove', path }))
-    if (!found.base && !found.isComing) refuse('MISSING_PREREQUISITE', `Cannot extend base "${base}": there is no such base`, 'make it: cowhand step cache-base')
+    if (!found.base && !found.isComing)
+      refuse(
+        'MISSING_PREREQUISITE',
+        `Cannot extend base "${base}": there is no such base`,
+        'make it: cowhand step cache-base',
+      )
     if (found.base && found.base.size > size)
-      refuse('DISK_TOO_SMALL', `Cannot make a base of ${formatSize(size)} from "${base}": it has ${formatSize(found.base.size)}`, 'ask for at least its size')
+      refuse(
+        'DISK_TOO_SMALL',
+        `Cannot make a base of ${exactSize(size)} from "${base}": it has ${exactSize(found.base.size)}`,
+        `ask for at least that, in whole GiB: ${Math.ceil(found.base.size / 2 ** 30)}G`,
+      )
     const part = partOf(sized)
     requireSpace(found.base?.allocated ?? 0, found.free, dirname(sized))
     return [

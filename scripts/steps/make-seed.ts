@@ -31,13 +31,26 @@ export const makeSeed = defineStep({
       ...names.map((name): Action => ({ do: 'remove', path: `${stage}/${name}` })),
       { do: 'rmdir', path: stage },
     ]
-    if (found) return [...(leftover ? [{ do: 'remove', path: partOf(seed) } as const] : []), ...(staged ? clear(staged) : [])]
+    if (found)
+      return [...(leftover ? [{ do: 'remove', path: partOf(seed) } as const] : []), ...(staged ? clear(staged) : [])]
     const [userData = '', metaData = `instance-id: ${id}\nlocal-hostname: ${hostname}\n`, network] = texts
-    const content = { 'user-data': userData, 'meta-data': metaData, ...(network === undefined ? {} : { 'network-config': network }) }
-    const write = ([name, text]: [string, string]): Action => ({ do: 'write', path: `${stage}/${name}`, text, mode: 0o600 })
+    const content = {
+      'user-data': userData,
+      'meta-data': metaData,
+      ...(network === undefined ? {} : { 'network-config': network }),
+    }
+    const write = ([name, text]: [string, string]): Action => ({
+      do: 'write',
+      path: `${stage}/${name}`,
+      text,
+      mode: 0o600,
+    })
     const iso = ['genisoimage', '-quiet', '-output', partOf(seed), '-volid', 'cidata', '-joliet', '-rock', stage]
+    const stale = (staged ?? []).filter((name) => !(name in content))
     return [
       { do: 'mkdir', path: stage, mode: 0o700 },
+      // Whatever lies there becomes a part of the seed.
+      ...stale.map((name): Action => ({ do: 'remove', path: `${stage}/${name}` })),
       ...Object.entries(content).map(write),
       run(iso, 'make the seed', { writes: partOf(seed) }),
       { do: 'publish', from: partOf(seed), to: seed },

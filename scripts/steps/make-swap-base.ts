@@ -23,7 +23,8 @@ export const makeSwapBase = defineStep({
   },
   plan({ base, size }, found): Action[] {
     // Its name holds whole MiB: other sizes would meet in one file.
-    if (!isWholeMiB(size)) misuse(`Cannot make a swap disk of ${size} bytes: it is not a whole number of MiB`, 'ask for a size such as 512M')
+    if (!isWholeMiB(size))
+      misuse(`Cannot make a swap disk of ${size} bytes: it is not a whole number of MiB`, 'ask for a size such as 512M')
     if (!found.maker) return found.leftovers.map((path) => ({ do: 'remove', path }))
     const part = partOf(base)
     const { argv, env, deterministic } = found.maker

@@ -1,11 +1,11 @@
 import { z } from 'zod'
-import { instanceAt } from '../../lib/host/instances.ts'
 import { namesIn, textAt } from '../../lib/host/files.ts'
+import { instanceAt } from '../../lib/host/instances.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { firstDifference, type InstanceRecord } from '../../lib/job/instance.ts'
 import { partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, InstanceName, OsType, formatSize } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, exactSize, InstanceName, OsType } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const recordInstance = defineStep({
@@ -47,15 +47,24 @@ export const recordInstance = defineStep({
     if (record) {
       const difference = firstDifference(record, wanted)
       if (difference) {
-        const was = typeof difference.was === 'number' && difference.what !== 'vcpus' ? formatSize(difference.was) : difference.was
-        refuse('INSTANCE_DIFFERS', `Cannot create "${wish.name}": it exists with ${difference.what} ${was ?? 'not set'}`, `ask for what it has (cowhand show ${wish.name}), or remove it: cowhand delete ${wish.name}`)
+        const was =
+          typeof difference.was === 'number' && difference.what !== 'vcpus' ? exactSize(difference.was) : difference.was
+        refuse(
+          'INSTANCE_DIFFERS',
+          `Cannot create "${wish.name}": it exists with ${difference.what} ${was ?? 'not set'}`,
+          `ask for what it has (cowhand show ${wish.name}), or remove it: cowhand delete ${wish.name}`,
+        )
       }
       return formats === undefined ? [pinned] : []
     }
     const ours = ['instance.json', 'disk.info'].map(partOf)
     const foreign = names?.filter((name) => !ours.includes(name) && name !== 'disk.info') ?? []
     if (foreign.length > 0)
-      refuse('NOT_OURS', `Cannot create "${wish.name}": "${directory}" holds ${foreign[0]}, which cowhand did not make`, 'choose another name, or look at it and move it away')
+      refuse(
+        'NOT_OURS',
+        `Cannot create "${wish.name}": "${directory}" holds ${foreign[0]}, which cowhand did not make`,
+        'choose another name, or look at it and move it away',
+      )
     return [
       ...(names ? [] : [{ do: 'mkdir', path: directory, mode: 0o755 } as const]),
       pinned,

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { recordIn } from '../../lib/image/directory.ts'
 import { fileAt } from '../../lib/host/files.ts'
+import { recordIn } from '../../lib/image/directory.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { recordOf } from '../../lib/job/layout.ts'
 import { AbsolutePath, ImageName } from '../../lib/job/spec.ts'
@@ -21,6 +21,9 @@ export const removeImage = defineStep({
   plan({ store, name }, { record, file }): Action[] {
     if (!record) return []
     // The record goes last: what was cut off is still known, and the same command goes on.
-    return [...(file ? [{ do: 'remove', path: file } as const] : []), { do: 'remove', path: recordOf(`${store}/${name}`) }]
+    return [
+      ...(file ? [{ do: 'remove', path: file } as const] : []),
+      { do: 'remove', path: recordOf(`${store}/${name}`) },
+    ]
   },
 })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { fileAt, readOperatorsFile, textAt } from '../../lib/host/files.ts'
 import { domainXml } from '../../lib/host/domain.ts'
+import { fileAt, readOperatorsFile, textAt } from '../../lib/host/files.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { diskNames } from '../../lib/job/layout.ts'
 import { misuse } from '../../lib/job/problem.ts'
@@ -39,7 +39,8 @@ export const writeDomain = defineStep({
         const [file = '', target = ''] = pair.split('=')
         return { path: `${directory}/${file}`, target }
       })
-      if (disks.length === 0) misuse(`Cannot write the domain of "${wish.name}": it has no disks`, 'name them: --disks disk=vda')
+      if (disks.length === 0)
+        misuse(`Cannot write the domain of "${wish.name}": it has no disks`, 'name them: --disks disk=vda')
       const domain = { ...wish, disks, virtType, directory, seed: wish.seed ? `${directory}/disk.config` : undefined }
       const text = editDomain && template !== undefined ? editDomain(template, domain) : domainXml(domain)
       actions.push({ do: 'write', path: `${directory}/libvirt.xml`, text, mode: 0o600 })

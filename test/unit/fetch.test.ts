@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fetchImage, fetchText, headOf } from '../../lib/image/fetch.ts'
-import { redirected, retryAfter, showUrl } from '../../lib/image/http.ts'
+import { redirected, retryAfter } from '../../lib/image/http.ts'
+import { showUrl } from '../../lib/job/url.ts'
 import {
   type Behaviour,
   badServer,

@@ -6,8 +6,10 @@ import * as spec from '../../lib/job/spec.ts'
 const GiB = 2 ** 30
 
 /** What is wrong with it, in the schema's words; undefined when it passes. */
-const wrong = (schema: { safeParse: (value: unknown) => { error?: { issues: { message: string }[] } } }, value: unknown) =>
-  schema.safeParse(value).error?.issues[0]?.message
+const wrong = (
+  schema: { safeParse: (value: unknown) => { error?: { issues: { message: string }[] } } },
+  value: unknown,
+) => schema.safeParse(value).error?.issues[0]?.message
 
 describe('sizes', () => {
   for (const [text, bytes] of [
@@ -22,7 +24,25 @@ describe('sizes', () => {
     test(`${text} is ${bytes} bytes`, () => assert.equal(spec.Bytes.parse(text), bytes))
 
   const bad: unknown[] = [
-    ...['', ' ', '0', '0G', '00', '01G', '-1G', '+5G', '1.5G', '1,5G', '1e9', '0x200', 'G', '20g', '20GB', '20GiB', '20 G'],
+    ...[
+      '',
+      ' ',
+      '0',
+      '0G',
+      '00',
+      '01G',
+      '-1G',
+      '+5G',
+      '1.5G',
+      '1,5G',
+      '1e9',
+      '0x200',
+      'G',
+      '20g',
+      '20GB',
+      '20GiB',
+      '20 G',
+    ],
     ...[' 20G', '20G ', '20G\n', '20P', '20%', '1_000', '٢G', '９G', 'twenty', 'NaN', 'Infinity', '9999999999999999T'],
     ...['9007199254740993', '20G;reboot', '20G\0', '99999999999999999999'],
     ...[0, -512, 1.5, 1e30, Number.NaN, Number.POSITIVE_INFINITY, null, undefined, true, [], {}, 512n],
@@ -133,11 +153,14 @@ describe('names', () => {
       test(`${kind}: ${name}`, () => assert.equal(schema.parse(name), name))
     test(`what passes as ${kind} is one file name, and no option`, () =>
       fc.assert(
-        fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.stringMatching(/^[A-Za-z0-9._-]{1,70}$/)), (name) => {
-          if (wrong(schema, name) !== undefined) return
-          assert.match(name, /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/)
-          assert.ok(!name.includes('/') && !name.includes('\n') && name !== '.' && name !== '..')
-        }),
+        fc.property(
+          fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.stringMatching(/^[A-Za-z0-9._-]{1,70}$/)),
+          (name) => {
+            if (wrong(schema, name) !== undefined) return
+            assert.match(name, /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/)
+            assert.ok(!name.includes('/') && !name.includes('\n') && name !== '.' && name !== '..')
+          },
+        ),
         { numRuns: 500 },
       ))
   }

@@ -10,7 +10,12 @@ const rows: [name: string, facts: Partial<WayFacts>, way: 'optimised' | 'plain',
   ['S18 image', { imageType: 'image' }, 'plain', 'create from the whole image'],
   ['S19 image, backing', { imageType: 'image', backing: true }, 'optimised', 'resize: only the overlay travels'],
   ['S20 full snapshot', { imageType: 'snapshot' }, 'plain', 'create from the whole snapshot'],
-  ['S21 full snapshot, backing', { imageType: 'snapshot', backing: true }, 'optimised', 'resize: only the overlay travels'],
+  [
+    'S21 full snapshot, backing',
+    { imageType: 'snapshot', backing: true },
+    'optimised',
+    'resize: only the overlay travels',
+  ],
   ['S22 delta snapshot', delta, 'optimised', 'the image is a delta snapshot: its base is found by name'],
   [
     'S23 delta snapshot, backing',

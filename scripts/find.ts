@@ -23,7 +23,9 @@ export async function taskNamed(name: string): Promise<Found> {
   if (family.length > 0)
     misuse(
       `Cannot run "${name}": it does not say what`,
-      `one of: ${family.map((known) => `cowhand ${known}`).join(', ')}`,
+      name === 'step'
+        ? 'name a step: cowhand steps lists them'
+        : `one of: ${family.map((known) => `cowhand ${known}`).join(', ')}`,
     )
   const { about } = await import('./about.ts')
   if (about[name]) return { kind: 'query', command: await about[name]() }

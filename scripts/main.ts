@@ -134,5 +134,10 @@ async function voiceFor(globals: Record<string, unknown>, from: Process): Promis
   const { teller, standardError } = mode === 'none' ? {} : await import('../lib/cli/progress.ts')
   const voice = teller && standardError ? teller(mode, standardError()) : silent
   const { onEvent } = from
-  return onEvent ? { ...voice, tell: (event) => [onEvent, voice.tell].forEach((told) => told(event)) } : voice
+  if (!onEvent) return voice
+  const tellBoth: Tell = (event) => {
+    onEvent(event)
+    voice.tell(event)
+  }
+  return { ...voice, tell: tellBoth }
 }

@@ -1,6 +1,6 @@
 import type { Typed } from '../lib/cli/flags.ts'
 import type { Tell } from '../lib/job/events.ts'
-import { misuse, Problem, refuse } from '../lib/job/problem.ts'
+import { explainSystemError, misuse, Problem, refuse } from '../lib/job/problem.ts'
 import type { Query } from '../lib/job/query.ts'
 import type { Result, StepResult } from '../lib/job/result.ts'
 import type { Settings } from '../lib/job/settings.ts'
@@ -64,12 +64,13 @@ export async function runTask(
   }
   try {
     const pipeline = task.kind === 'pipeline' ? task.command : undefined
-    const calls = pipeline
-      ? pipeline.calls(job, await pipeline.look(job, settings), settings)
-      : task.kind === 'step'
-        ? [task.call(typed.job)]
-        : []
-    let done: StepResult[] = await planAll(calls, settings)
+    const callsOf = async () =>
+      pipeline
+        ? pipeline.calls(job, await pipeline.look(job, settings), settings)
+        : task.kind === 'step'
+          ? [task.call(typed.job)]
+          : []
+    let done: StepResult[] = await planAll(await callsOf(), settings)
     let fetched = 0
     if (!dryRun) {
       if (pipeline?.destroys && done.some(({ status }) => status === 'planned'))
@@ -81,11 +82,12 @@ export async function runTask(
         typed,
         [task.command.name, instance].filter(Boolean).join(' '),
       )
-      done = await runAll(calls, pipeline?.locks?.(job) ?? [], world)
+      done = await runAll(callsOf, pipeline?.locks?.(job) ?? [], world)
       fetched = world.effects.fetched
     }
     result = { ...result, changed: done.some(({ changed }) => changed), steps: done, bytes: { fetched, sent: 0 } }
-    if (instance !== undefined && !dryRun) {
+    // Only the document tells of them.
+    if (instance !== undefined && !dryRun && globals['json'] === true) {
       const { disksOf } = await import('../lib/host/instances.ts')
       result.disks = disksOf(settings.instances, instance)
     }
@@ -155,7 +157,9 @@ async function confirm(what: string, isSure: boolean, { isTerminal }: Process): 
   const { createInterface } = await import('node:readline/promises')
   const { stdin: input, stderr: output } = await import('node:process')
   const asker = createInterface({ input, output })
-  const answer = await asker.question(`Delete ${what}? This cannot be undone [y/N] `)
+  // A terminal that hangs up answers no question.
+  const gone = new Promise<string>((resolve) => asker.once('close', () => resolve('')))
+  const answer = await Promise.race([asker.question(`Delete ${what}? This cannot be undone [y/N] `), gone])
   asker.close()
   if (!/^y(es)?$/i.test(answer.trim()))
     refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: you did not say yes`, remedy)
@@ -164,6 +168,11 @@ async function confirm(what: string, isSure: boolean, { isTerminal }: Process): 
 /** Whatever was thrown, as a problem: what is none of ours is a fault of cowhand. */
 export function asProblem(error: unknown, verbose: boolean): Problem {
   if (error instanceof Problem) return error
+  try {
+    explainSystemError(error)
+  } catch (explained) {
+    if (explained instanceof Problem) return explained
+  }
   const words = error instanceof Error ? (verbose ? error.stack : error.message) : String(error)
   return new Problem(
     'failed',

@@ -13,11 +13,13 @@ export async function parseDocument(text: string, what: string): Promise<unknown
     return parse(text, { maxAliasCount: 0 })
   } catch (error) {
     return misuse(
-      `Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0] : error}`,
+      `Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0]?.replace(/:$/, '') : error}`,
       'mend the line that it names',
     )
   }
 }
+
+const help = 'cowhand schema | jq \'."$defs".settings\''
 
 /**
  * What holds for this call: flag, else COWHAND_*, else the configuration file, else the default.
@@ -36,13 +38,17 @@ export async function settingsFrom(flags: Record<string, unknown>, environment: 
     found[key] = value
     origin[key] = from
   }
-  if (typeof document === 'object' && document !== null)
-    for (const [key, value] of Object.entries(document)) take(key, value, `${key} in ${path}`)
+  if (typeof document !== 'object' || Array.isArray(document))
+    misuse(
+      `Cannot read configuration "${path}": it is not a list of names and values`,
+      'write lines such as base_layout: overlay',
+    )
+  if (document !== null) for (const [key, value] of Object.entries(document)) take(key, value, `${key} in ${path}`)
   for (const key of Object.keys(Settings.shape)) {
     const variable = `COWHAND_${key.toUpperCase()}`
     const value = environment[variable]
     take(key, value === 'true' ? true : value === 'false' ? false : value || undefined, variable)
     take(key, flags[key.replaceAll('_', '-')], `--${key.replaceAll('_', '-')}`)
   }
-  return parseOrExplain(Settings as z.ZodType<Settings>, found, (key) => origin[key] ?? key, 'the settings')
+  return parseOrExplain(Settings as z.ZodType<Settings>, found, (key) => origin[key] ?? key, 'the configuration', help)
 }

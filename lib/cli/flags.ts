@@ -2,6 +2,7 @@ import type { Options } from 'yargs'
 import { z } from 'zod'
 import { misuse } from '../job/problem.ts'
 import { parseOrExplain } from './explain.ts'
+import { nearest } from './nearest.ts'
 
 /** Flags of every command, beside the settings that have a flag. */
 export const globals: Record<string, Options> = {
@@ -73,7 +74,7 @@ async function parser(words: string[]) {
       'parse-numbers': false,
       'parse-positional-numbers': false,
       'boolean-negation': false,
-      'duplicate-arguments-array': false,
+      'duplicate-arguments-array': true,
       'greedy-arrays': false,
     })
     .locale('en')
@@ -165,6 +166,28 @@ export function readPlainWords(command: Command, words: string[]): Typed | undef
   return command.job.safeParse(job).success ? { job, globals: all, help: false } : undefined
 }
 
+const helpFor = ({ name }: Command): string => `cowhand ${name} --help`
+
+/** What yargs says of the words, as a sentence of ours. @throws {Problem} BAD_SPEC always */
+function explain(message: string, command: Command, known: string[]): never {
+  const see = `see what there is: ${helpFor(command)}`
+  const [, unknown] = /^Unknown arguments?: ([^\s,]+)/.exec(message) ?? []
+  if (unknown !== undefined) {
+    const near = nearest(unknown, known)
+    const flag = `${unknown.length > 1 ? '--' : '-'}${unknown}`
+    misuse(
+      `Cannot use ${flag}: the command "${command.name}" has no such flag`,
+      near ? `did you mean --${near}? ${see}` : see,
+    )
+  }
+  const [, bare] = /^Not enough arguments following: (\S+)/.exec(message) ?? []
+  if (bare !== undefined) misuse(`Cannot read --${bare}: it needs a value`, see)
+  const [, flag, value, choices] = /Argument: (\S+), Given: (.*), Choices: (.*)/.exec(message) ?? []
+  if (flag !== undefined)
+    misuse(`Cannot read --${flag} ${value}: it is not one of: ${choices?.replaceAll('"', '')}`, see)
+  misuse(`Cannot read the command line: ${message.split('\n')[0]}`, see)
+}
+
 /** Any words, by yargs. @throws {Problem} BAD_SPEC */
 export async function readAllWords(command: Command, words: string[]): Promise<Typed> {
   const members = membersOf(command.job)
@@ -174,9 +197,11 @@ export async function readAllWords(command: Command, words: string[]): Promise<T
     typed = (await describeCommand(command, words, members)).strictOptions().parseSync()
   } catch (error) {
     if (!(error instanceof Error)) throw error
-    const message = error.message.split('\n')[0]
-    return misuse(`Cannot read the command line: ${message}`, `see what there is: cowhand ${command.name} --help`)
+    return explain(error.message, command, Object.keys({ ...members, ...globals }))
   }
+  const options: Record<string, { type?: unknown }> = { ...globals, ...members }
+  const twice = Object.keys(options).find((name) => Array.isArray(typed[name]) && options[name]?.type !== 'array')
+  if (twice) misuse(`Cannot read --${twice}: it is given more than once`, 'leave all but one out')
   const places = (typed['_'] as unknown[]).map(String)
   const job: Record<string, unknown> = {}
   for (const [name, member] of Object.entries(members)) {
@@ -192,15 +217,12 @@ export async function readAllWords(command: Command, words: string[]): Promise<T
   }
   const extra = places[positional.length]
   if (extra !== undefined)
-    misuse(
-      `Cannot read the command line: "${extra}" is one word too many`,
-      `see what there is: cowhand ${command.name} --help`,
-    )
+    misuse(`Cannot read the command line: "${extra}" is one word too many`, `see what there is: ${helpFor(command)}`)
   return { job, globals: typed, help: typed['help'] === true }
 }
 
 /** The job that was typed, checked. @throws {Problem} BAD_SPEC */
 export function jobFrom<T>(command: Command, job: Record<string, unknown>): T {
   const name = (key: string) => (command.positional?.includes(key) ? key.toUpperCase() : `--${key}`)
-  return parseOrExplain(command.job as z.ZodType<T>, job, name, `the command "${command.name}"`)
+  return parseOrExplain(command.job as z.ZodType<T>, job, name, `the command "${command.name}"`, helpFor(command))
 }

@@ -36,9 +36,21 @@ interface Work {
 export function progressLine({ what, done, total }: Progress, seconds: number, from: number): string {
   const percent = total ? `${Math.min(100, Math.floor((done / total) * 100))}%` : ''
   const rate = seconds > 0 ? (done - from) / seconds : 0
-  const left = total && rate > 0 ? `${duration((total - done) / rate)} left` : ''
+  const left = total && rate > 0 ? `${duration(Math.max(0, total - done) / rate)} left` : ''
   const bytes = total ? `${formatSize(done)} of ${formatSize(total)}` : formatSize(done)
   return [what, percent, bytes, rate > 0 ? `${formatSize(rate)}/s` : '', left].filter(Boolean).join('  ')
+}
+
+/** What of a line goes into so many columns, at most: what is not ASCII may take two, and what moves the cursor none. */
+function cut(line: string, columns: number): string {
+  let room = columns
+  let shown = ''
+  for (const character of line.replaceAll(/\p{C}/gu, '?')) {
+    room -= character > '~' ? 2 : 1
+    if (room < 0) break
+    shown += character
+  }
+  return shown
 }
 
 /** Tell events in one of the ways: a line that is redrawn, lines now and then, NDJSON, or not at all. */
@@ -56,7 +68,7 @@ export function teller(mode: ProgressMode, terminal: Terminal): { tell: Tell; en
     const line = progressLine(event, (now - at.since) / 1000, at.from)
     if (mode === 'plain') return terminal.write(`${line}\n`)
     // A terminal that does not tell its width (ssh -tt, script) gets no line that could wrap.
-    terminal.write(`\r${line.slice(0, Math.max(0, (terminal.columns || 80) - 1))}\x1b[K`)
+    terminal.write(`\r${cut(line, (terminal.columns || 80) - 1)}\x1b[K`)
     isDrawn = true
   }
   const tell: Tell = (event) => {

@@ -44,13 +44,14 @@ export function reportTask(
   const title = [result.task, result.instance].filter(Boolean).join(' ')
   if (dryRun) {
     const planned = result.steps.filter(({ status }) => status !== 'ok')
-    const costs = `${formatSize(sum(planned, 'fetch'))} to fetch, up to ${formatSize(sum(planned, 'space'))} of space`
-    return [
-      ...lines,
-      planned.length > 0
-        ? `${title}: ${planned.length} of ${result.steps.length} steps to do (${costs}); nothing was changed`
-        : `${title}: nothing to do`,
-    ].join('\n')
+    const [fetch, space] = [sum(planned, 'fetch'), sum(planned, 'space')]
+    const costs = [
+      fetch > 0 && `${formatSize(fetch)} to fetch`,
+      space > 0 && `about ${formatSize(space)} of space`,
+    ].filter(Boolean)
+    const shown = costs.length > 0 ? ` (${costs.join(', ')})` : ''
+    const summary = `${planned.length} of ${result.steps.length} steps to do${shown}; nothing was changed`
+    return [...lines, `${title}: ${planned.length > 0 ? summary : 'nothing to do'}`].join('\n')
   }
   const fetched = result.bytes?.fetched ? `, ${formatSize(result.bytes.fetched)} fetched` : ''
   return [...lines, `${title}: ${result.changed ? `done${fetched}` : 'nothing to do'}`].join('\n')

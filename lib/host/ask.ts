@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { versionOption } from './tools.ts'
 
 /** Where programs are looked for. */
 export const usualPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -54,3 +55,12 @@ export async function which(program: string, path: string = usualPath): Promise<
   }
   return undefined
 }
+
+/** A program and its version, such as `mke2fs 1.47.0`: for the record of what it made. */
+export async function toolVersion(program: string): Promise<string> {
+  const { stdout, stderr } = await ask([program, versionOption[program] ?? '--version'])
+  return `${program} ${versionIn(stdout + stderr) ?? 'of unknown version'}`
+}
+
+/** The first version number in what a program says of itself. */
+export const versionIn = (words: string): string | undefined => /\d+(\.\d+)+/.exec(words)?.[0]

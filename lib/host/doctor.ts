@@ -1,32 +1,32 @@
 import type { Settings } from '../job/settings.ts'
-import { ask, usualPath, which } from './ask.ts'
+import { ask, usualPath, versionIn, which } from './ask.ts'
 import type { Check } from './check.ts'
 import { kvmDevice, probe } from './kvm.ts'
 import { placeChecks } from './place.ts'
-import { compareVersions, minimumOf, packageOf, rsyncIsMended } from './tools.ts'
+import { compareVersions, minimumOf, packageOf, rsyncIsMended, versionOption } from './tools.ts'
 
 /** Commands in the order of the summary. */
 const commands = ['create', 'image add', 'resize', 'migrate', 'snapshot']
 
-/** Programs that one need asks for, any one of a row; the arguments that make it tell its version. */
-const tools: { any: string[]; version: string[]; needs: string[] }[] = [
-  { any: ['qemu-img'], version: ['--version'], needs: [...commands] },
-  { any: ['setpriv'], version: ['--version'], needs: [...commands] },
-  { any: ['flock'], version: ['--version'], needs: [...commands] },
-  { any: ['mke2fs'], version: ['-V'], needs: ['create --ephemeral'] },
-  { any: ['mkfs.xfs'], version: ['-V'], needs: ['create --ephemeral-format xfs'] },
-  { any: ['mkfs.vfat'], version: ['--help'], needs: ['create --ephemeral-format vfat'] },
-  { any: ['mkntfs'], version: ['--version'], needs: ['create --ephemeral-format ntfs'] },
-  { any: ['mkswap'], version: ['--version'], needs: ['create --swap'] },
-  { any: ['genisoimage', 'xorriso'], version: ['-version'], needs: ['create --user-data'] },
-  { any: ['gzip'], version: ['--version'], needs: ['create --image X.gz', 'image add X.gz'] },
-  { any: ['xz'], version: ['--version'], needs: ['create --image X.xz', 'image add X.xz'] },
-  { any: ['zstd'], version: ['--version'], needs: ['create --image X.zst', 'image add X.zst'] },
-  { any: ['bzip2'], version: ['--help'], needs: ['create --image X.bz2', 'image add X.bz2'] },
-  { any: ['virsh'], version: ['--version'], needs: ['create --domain', 'migrate --mode warm', 'migrate --mode live'] },
-  { any: ['qemu-system-x86_64'], version: ['--version'], needs: ['create --domain start'] },
-  { any: ['rsync'], version: ['--version'], needs: ['resize --to', 'migrate'] },
-  { any: ['ssh'], version: ['-V'], needs: ['resize --to', 'migrate'] },
+/** Programs that one need asks for, any one of a row. */
+const tools: { any: string[]; needs: string[] }[] = [
+  { any: ['qemu-img'], needs: [...commands] },
+  { any: ['setpriv'], needs: [...commands] },
+  { any: ['flock'], needs: [...commands] },
+  { any: ['mke2fs'], needs: ['create --ephemeral'] },
+  { any: ['mkfs.xfs'], needs: ['create --ephemeral-format xfs'] },
+  { any: ['mkfs.vfat'], needs: ['create --ephemeral-format vfat'] },
+  { any: ['mkntfs'], needs: ['create --ephemeral-format ntfs'] },
+  { any: ['mkswap'], needs: ['create --swap'] },
+  { any: ['genisoimage', 'xorriso'], needs: ['create --user-data'] },
+  { any: ['gzip'], needs: ['create --image X.gz', 'image add X.gz'] },
+  { any: ['xz'], needs: ['create --image X.xz', 'image add X.xz'] },
+  { any: ['zstd'], needs: ['create --image X.zst', 'image add X.zst'] },
+  { any: ['bzip2'], needs: ['create --image X.bz2', 'image add X.bz2'] },
+  { any: ['virsh'], needs: ['create --domain', 'migrate --mode warm', 'migrate --mode live'] },
+  { any: ['qemu-system-x86_64'], needs: ['create --domain start'] },
+  { any: ['rsync'], needs: ['resize --to', 'migrate'] },
+  { any: ['ssh'], needs: ['resize --to', 'migrate'] },
 ]
 
 /** For one question to a program, in milliseconds: two in turn are within the four seconds. */
@@ -39,7 +39,7 @@ async function toolCheck(tool: (typeof tools)[number], path: string): Promise<Ch
   for (const program of tool.any) {
     const file = await which(program, path)
     if (file === undefined) continue
-    const answer = await ask([file, ...tool.version], { path, limit })
+    const answer = await ask([file, versionOption[program] ?? '--version'], { path, limit })
     if (answer.late)
       return {
         name,
@@ -48,7 +48,7 @@ async function toolCheck(tool: (typeof tools)[number], path: string): Promise<Ch
         needs: tool.needs,
         remedy: `${remedy} --reinstall`,
       }
-    const version = /\d+(\.\d+)+/.exec(answer.stdout + answer.stderr)?.[0]
+    const version = versionIn(answer.stdout + answer.stderr)
     const found = version === undefined ? file : `${version} (${file})`
     const minimum = minimumOf[program]
     if (minimum !== undefined && (version === undefined || compareVersions(version, minimum) < 0))

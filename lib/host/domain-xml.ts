@@ -65,7 +65,9 @@ function putDisk(devices: Element, xml: string, theirs: Element | undefined): vo
     if (driver && !driver.hasAttribute(name)) driver.setAttribute(name, value)
   const bus = (disk: Element) => children(disk, 'target')[0]?.getAttribute('bus')
   const gone = bus(ours) === bus(theirs) ? ofTheFile : [...ofTheFile, 'address']
-  for (const node of Array.from(theirs.childNodes)) if (!gone.includes(node.nodeName)) ours.appendChild(node)
+  const own = Array.from(ours.childNodes, ({ nodeType, nodeName }) => (nodeType === 1 ? nodeName : ''))
+  for (const node of Array.from(theirs.childNodes))
+    if (![...gone, ...own].includes(node.nodeName)) ours.appendChild(node)
   devices.replaceChild(ours, theirs)
 }
 

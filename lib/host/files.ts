@@ -15,9 +15,9 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs'
-import { dirname, isAbsolute, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { partOf } from '../job/layout.ts'
-import { errno, fail, refuse } from '../job/problem.ts'
+import { errno, misuse, refuse } from '../job/problem.ts'
 import { formatSize } from '../job/spec.ts'
 
 const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC } = constants
@@ -33,11 +33,12 @@ export interface FileFacts {
  * Facts of a regular file, or undefined where nothing is. Symbolic links are never followed.
  * @throws {Problem} NOT_OURS when something else than a regular file has the name
  */
-export function fileAt(path: string): FileFacts | undefined {
+export function fileAt(path: string, remedy = `look at it, and move it away: ls -ld ${path}`): FileFacts | undefined {
   const found = lstatSync(path, { throwIfNoEntry: false, bigint: true })
   if (!found) return undefined
-  if (!found.isFile())
-    refuse('NOT_OURS', `Cannot use "${path}": it is not a regular file`, `look at it, and move it away: ls -ld ${path}`)
+  if (found.isSymbolicLink()) refuse('NOT_OURS', `Cannot use "${path}": it is a symbolic link`, remedy)
+  if (found.isDirectory()) refuse('NOT_OURS', `Cannot use "${path}": it is a directory`, remedy)
+  if (!found.isFile()) refuse('NOT_OURS', `Cannot use "${path}": it is not a regular file`, remedy)
   return {
     size: Number(found.size),
     allocated: Number(found.blocks) * 512,
@@ -48,7 +49,7 @@ export function fileAt(path: string): FileFacts | undefined {
 /** Names in a directory, or undefined where there is none. */
 export function namesIn(directory: string): string[] | undefined {
   try {
-    return readdirSync(directory)
+    return readdirSync(directory).sort() // whatever the file system's order is
   } catch (error) {
     if (errno(error) === 'ENOENT') return undefined
     throw error
@@ -94,7 +95,7 @@ export function jsonAt(path: string): unknown {
 /** Text of a file that the operator named. @throws {Problem} BAD_SPEC where it cannot be read */
 export function readOperatorsFile(path: string, limit = 2 ** 20): string {
   const text = textAt(resolve(path), limit)
-  return text ?? refuse('BAD_SPEC', `Cannot read "${path}": there is no such file`, 'name a file that exists')
+  return text ?? misuse(`Cannot read "${path}": there is no such file`, 'name a file that exists')
 }
 
 /** Open the file that a program is to make, so that its flush can be asked of a descriptor that knew it from birth. */
@@ -111,12 +112,18 @@ export function allocate(path: string, size: number): void {
   }
 }
 
+/** A page: where the bytes are zero, a hole is left of this size, and there is less to flush. */
+const page = Buffer.alloc(4096)
+
 /** Write these bytes as a new file of this apparent size, flushed. It is not published yet. */
-export function writePart(path: string, bytes: Uint8Array, size: number, mode: number): void {
+export function writePart(path: string, bytes: Buffer, size: number, mode: number): void {
   const fd = openSync(path, O_CREAT | O_RDWR | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, mode)
   try {
-    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, at)
-    if (size > bytes.length) ftruncateSync(fd, size)
+    for (let at = 0; at < bytes.length; ) {
+      const some = bytes.subarray(at, at + page.length)
+      at += some.equals(page) ? some.length : writeSync(fd, some, 0, some.length, at)
+    }
+    ftruncateSync(fd, Math.max(size, bytes.length))
     fchmodSync(fd, mode) // whatever the caller's umask is
     fsyncSync(fd)
   } finally {
@@ -193,48 +200,5 @@ export function requireSpace(need: number, free: number, directory: string): voi
   refuse('NO_SPACE', message, `free at least ${formatSize(need - free)}, or choose another --instances directory`)
 }
 
-/** What an error of the operating system means to the operator. */
-export function explainSystemError(error: unknown): never {
-  const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined
-  const what = path === undefined ? 'go on' : `use "${path}"`
-  switch (errno(error)) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return fail(
-        'NO_SPACE',
-        `Cannot ${what}: no space is left on the device`,
-        'free some space, then run the same command again',
-      )
-    case 'EACCES':
-    case 'EPERM':
-      return refuse(
-        'NO_PERMISSION',
-        `Cannot ${what}: permission denied`,
-        'run it as root, or choose --instances and --store that you may write to',
-      )
-    case 'EROFS':
-      return refuse(
-        'NO_PERMISSION',
-        `Cannot ${what}: the file system is read-only`,
-        'make it writable: mount -o remount,rw',
-      )
-    case 'ELOOP':
-      return refuse('NOT_OURS', `Cannot ${what}: it is a symbolic link`, 'look at it, and move it away')
-    case 'ENOTDIR':
-      return refuse(
-        'NOT_OURS',
-        `Cannot ${what}: something on its path is not a directory`,
-        'look at it, and move it away',
-      )
-    case 'EIO':
-      return fail(
-        'IO_FAILED',
-        `Cannot ${what}: the device failed to read or write`,
-        'look at dmesg; when the device is well, run the same command again',
-      )
-  }
-  throw error
-}
-
 /** An operator's path, made absolute. */
-export const absolute = (path: string): string => (isAbsolute(path) ? path : resolve(path))
+export const absolute = (path: string): string => resolve(path)

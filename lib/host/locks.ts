@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import {
   closeSync,
   constants,
@@ -87,7 +86,8 @@ export async function acquire(directory: string, name: string, options: LockOpti
     const holder = holderNow(seen)
     if (now >= end + (holder ? 0 : patience)) throw locked(name, holder)
     if (!holder) {
-      if (watched.dead && takeOver(path, holderNow)) continue
+      // Loaded beforehand: the taking over itself must not pause.
+      if (watched.dead && takeOver(path, holderNow, await import('node:child_process'))) continue
       watched.dead = true
       await rest(grace)
       continue
@@ -258,7 +258,11 @@ function intentsIn(directory: string): Intent[] {
  * kernel gives back even when we are killed: else the second of two could remove the lock that the first just got.
  * @returns whether to try at once
  */
-function takeOver(path: string, holderNow: (file: Seen) => Holder | undefined): boolean {
+function takeOver(
+  path: string,
+  holderNow: (file: Seen) => Holder | undefined,
+  { spawnSync }: typeof import('node:child_process'),
+): boolean {
   const directory = dirname(path)
   const guard = openSync(join(directory, 'takeover.guard'), 'a', 0o600) // stays: removing it would make two guards
   try {

@@ -1,12 +1,11 @@
 import { closeSync, fsyncSync, renameSync, rmdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
-import type { Action } from '../job/action.ts'
+import { type Action, checkImage } from '../job/action.ts'
 import type { Tell } from '../job/events.ts'
-import { fail, Problem } from '../job/problem.ts'
+import { explainSystemError, Problem, refuse } from '../job/problem.ts'
 import type { Algorithm } from '../job/spec.ts'
 import {
   allocate,
-  explainSystemError,
   fileAt,
   flush,
   makeDirectory,
@@ -67,6 +66,8 @@ export class Effects {
         return this.#unpack(action)
       case 'examine':
         return this.#examine(action)
+      case 'check':
+        return this.#check(action)
       case 'record':
         return this.#record(action)
       case 'publish':
@@ -97,7 +98,7 @@ export class Effects {
     }
   }
 
-  async #run({ argv, env, writes, works }: Of<'run'>): Promise<void> {
+  async #run({ argv, env, writes, mode, works }: Of<'run'>): Promise<void> {
     const { program } = await import('./shell.ts')
     const options = {
       signal: this.#signal,
@@ -106,7 +107,7 @@ export class Effects {
     }
     if (writes === undefined) return void (await program(argv, options))
     // A failed flush is told to the descriptors that were open then: ours is, the program's exit code may lie.
-    const fd = openPart(writes)
+    const fd = openPart(writes, mode)
     try {
       await program(argv, options)
       fsyncSync(fd)
@@ -153,7 +154,7 @@ export class Effects {
     const digest = await hashFile(path, algorithm, { signal: this.#signal, onProgress: (done) => told(done, total) })
     if (expected !== undefined && digest !== expected) {
       const message = `Cannot use "${name}": its digest is ${digest}, expected ${expected}`
-      fail('CHECKSUM_MISMATCH', message, 'get the file again, or ask its maker for the right checksum')
+      refuse('CHECKSUM_MISMATCH', message, 'get the file again, or ask its maker for the right checksum')
     }
     this.#measured.set(path, { digest })
   }
@@ -172,21 +173,37 @@ export class Effects {
     this.fetched += got.received
   }
 
-  async #unpack({ from, packing, to, limit }: Of<'unpack'>): Promise<void> {
+  async #unpack({ from, packing, to, limit, name = from }: Of<'unpack'>): Promise<void> {
     const { unpack } = await import('../image/unpack.ts')
     const { environment } = await import('./environment.ts')
-    const onProgress = this.#progress('unpack', from)
+    const onProgress = this.#progress('unpack', name)
     try {
-      await unpack({ from, packing, to, limit, signal: this.#signal, onProgress, env: environment() })
+      await unpack({ from, name, packing, to, limit, signal: this.#signal, onProgress, env: environment() })
     } catch (error) {
       removeFile(to)
       throw error
     }
   }
 
-  async #examine({ path, format, ceiling, of = path }: Of<'examine'>): Promise<void> {
+  async #examine({ path, format, ceiling, of = path, name = path }: Of<'examine'>): Promise<void> {
     const { examine } = await import('../image/examine.ts')
-    this.#measured.set(of, { ...this.#measured.get(of), ...(await examine(path, { format, ceiling })) })
+    this.#measured.set(of, { ...this.#measured.get(of), ...(await examine(path, { format, ceiling, name })) })
+  }
+
+  async #check({ path, format, name = path }: Of<'check'>): Promise<void> {
+    const { program } = await import('./shell.ts')
+    const state = await program(checkImage(path, format), { signal: this.#signal, accept: [2, 3] }).then(
+      // 3: clusters that nobody uses, which do no harm.
+      ({ code }) => (code === 2 ? 'qemu-img check finds errors in it' : undefined),
+      (error) => {
+        const [, words] = /qemu-img failed with exit code 1: (.*)/.exec(error.message) ?? []
+        if (words === undefined) throw error
+        return `qemu-img check ends with: ${words}`
+      },
+    )
+    if (state === undefined) return
+    const message = `Cannot use image "${name}": it is damaged or cut short, ${state}`
+    refuse('IMAGE_REJECTED', message, 'get the image again from its source, or use another one')
   }
 
   #record({ path, of, fields }: Of<'record'>): void {

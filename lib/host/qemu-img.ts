@@ -9,8 +9,6 @@ export function percentIn(output: string): number | undefined {
 /** Formats whose structure `qemu-img check` can prove: a truncated file of these converts without an error. */
 export const checkable: readonly Format[] = ['qcow2', 'vmdk', 'vdi', 'vhdx']
 
-export const checkImage = (path: string, format: Format): string[] => ['qemu-img', 'check', '-q', '-f', format, path]
-
 /**
  * Convert to a sparse raw file. The format is always given: nothing is guessed from what an image's author wrote.
  * @param isDirect write past the page cache, which is four times as fast; out of order (`-W`) it pays only then
@@ -33,13 +31,6 @@ export async function dataSize(path: string, format: Format): Promise<number> {
   const { program } = await import('./shell.ts')
   const { stdout } = await program(['qemu-img', 'measure', '--output=json', '-f', format, '-O', 'qcow2', path])
   return Number(JSON.parse(stdout).required)
-}
-
-/** Such as `qemu-img 7.2.22`. */
-export async function qemuImgVersion(): Promise<string> {
-  const { program } = await import('./shell.ts')
-  const { stdout } = await program(['qemu-img', '--version'])
-  return /^qemu-img version ([\d.]+)/.exec(stdout)?.[1] ?? 'unknown'
 }
 
 /** Whether a running guest has this qcow2 open: then qemu's own lock keeps another reader out. */

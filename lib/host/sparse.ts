@@ -53,6 +53,7 @@ export class SparseWriter {
   async settle(): Promise<void> {
     await this.#flush()
     await this.#writing
+    await this.#flushing
     if (this.#failure) throw this.#failure
     await this.handle.truncate(this.position)
   }

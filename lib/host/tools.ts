@@ -25,6 +25,16 @@ export const packageOf: Record<string, string> = {
   zstd: 'zstd',
 }
 
+/** What makes a program tell its version, where that is not `--version`. */
+export const versionOption: Record<string, string> = {
+  bzip2: '--help',
+  genisoimage: '-version',
+  mke2fs: '-V',
+  'mkfs.vfat': '--help',
+  'mkfs.xfs': '-V',
+  xorriso: '-version',
+}
+
 /** The oldest version that does what we ask of it, where older ones are still met. */
 export const minimumOf: Record<string, string> = {
   mke2fs: '1.47.0', // -E assume_storage_prezeroed

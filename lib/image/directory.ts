@@ -64,7 +64,7 @@ export async function findInDirectory(reference: string, settings: Settings): Pr
     refuse(
       'IMAGE_CHANGED',
       message,
-      `put the old file back, or take the new one in: cowhand image remove ${image.name}, then cowhand image add`,
+      `put the old file back, or take the new one in: cowhand image add ${image.source} --name ${image.name}`,
     )
   }
   return { ...image, stamp: facts.stamp }

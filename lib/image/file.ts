@@ -4,6 +4,7 @@ import type { Format } from '../job/spec.ts'
 
 /** An image file, open for looking at its structure. Its bytes are not trusted. */
 export interface ImageFile {
+  /** What errors call it. */
   path: string
   /** Length of the file in bytes. */
   size: number
@@ -50,22 +51,23 @@ function readUpTo(fd: number, offset: number, length: number): Buffer {
 /**
  * Give the open image to `use`, which must be done with it when it returns.
  * Only a regular file is opened, and no symbolic link is followed: neither a device nor a FIFO can hang or mislead us.
+ * @param name what the operator calls it, where that is not its path
  * @throws {Problem} IMAGE_REJECTED where it is something else; the error of the system (`ENOENT` …) as it is
  */
-export function openImage<T>(path: string, use: (file: ImageFile) => T): T {
+export function openImage<T>(path: string, use: (file: ImageFile) => T, name = path): T {
   const fd = openPlain(path)
   try {
     const stat = fstatSync(fd)
-    if (!stat.isFile()) reject(path, 'it is not a regular file', 'give the path of a file')
+    if (!stat.isFile()) reject(name, 'it is not a regular file', 'give the path of a file')
     const { size } = stat
     return use({
-      path,
+      path: name,
       size,
       head: readUpTo(fd, 0, Math.min(size, 4096)),
       read(offset, length) {
-        if (length > mostRead) reject(path, `it has a structure of ${length} bytes, which is absurd`)
+        if (length > mostRead) reject(name, `it has a structure of ${length} bytes, which is absurd`)
         const bytes = offset + length <= size ? readUpTo(fd, offset, length) : undefined
-        if (bytes?.length !== length) reject(path, `it is cut short: it should go on at byte ${offset}`)
+        if (bytes?.length !== length) reject(name, `it is cut short: it should go on at byte ${offset}`)
         return bytes
       },
     })

@@ -8,6 +8,8 @@ import { paced } from './digest.ts'
 
 export interface UnpackOptions {
   from: string
+  /** What errors call it, where that is not its path. */
+  name?: string | undefined
   packing: Packing
   /** The part to write. What was in it is gone. */
   to: string
@@ -61,7 +63,7 @@ export async function unpack(options: UnpackOptions): Promise<{ size: number }> 
 
 async function stream(source: FileHandle, size: number, target: SparseWriter, options: UnpackOptions): Promise<void> {
   const { spawn } = await import('node:child_process')
-  const { from, packing, limit, signal, env = cleanEnvironment } = options
+  const { from, name = from, packing, limit, signal, env = cleanEnvironment } = options
   const argv = ['--pdeathsig', 'KILL', '--', ...packers[packing]]
   const child = spawn('setpriv', argv, { stdio: [source.fd, 'pipe', 'pipe'], env })
   let words = ''
@@ -78,7 +80,7 @@ async function stream(source: FileHandle, size: number, target: SparseWriter, op
       if (target.position + chunk.length > limit)
         refuse(
           'IMAGE_REJECTED',
-          `Cannot unpack "${from}": it unpacks to more than ${limit} bytes`,
+          `Cannot unpack "${name}": it unpacks to more than ${limit} bytes`,
           'use an image that is smaller',
         )
       await target.write(chunk)
@@ -110,7 +112,7 @@ const endOf = (child: ChildProcess): Promise<End> =>
   })
 
 /** What the program's end says of the image. */
-function judge({ code, by, error }: End, words: string, { from, packing }: UnpackOptions): void {
+function judge({ code, by, error }: End, words: string, { from, name = from, packing }: UnpackOptions): void {
   const tool = error ? 'setpriv' : packers[packing][0]
   if (errno(error) === 'ENOENT' || code === 127)
     refuse(
@@ -119,7 +121,7 @@ function judge({ code, by, error }: End, words: string, { from, packing }: Unpac
       `install it: apt install ${error ? 'util-linux' : (packageOf[tool] ?? tool)}`,
     )
   if (error) throw error
-  const cannot = `Cannot unpack "${from}":`
+  const cannot = `Cannot unpack "${name}":`
   if (by)
     fail('TOOL_FAILED', `${cannot} ${tool} was ended by ${by}`, 'see journalctl -k, then run the same command again')
   if (code === 0) return

@@ -8,13 +8,15 @@ import { showUrl } from './url.ts'
 export type Action =
   /**
    * Start a program. `writes`: the file it makes, held open meanwhile so that a failed flush is noticed;
-   * `space`: bytes that it may allocate, at most; `works`: the image that it works through and tells percents of.
+   * `mode`: of that file [0644]; `space`: bytes that it may allocate, at most; `works`: the image that it works
+   * through and tells percents of.
    */
   | {
       do: 'run'
       argv: string[]
       why: string
       writes?: string
+      mode?: number
       env?: Record<string, string>
       space?: number
       works?: string
@@ -32,10 +34,15 @@ export type Action =
   | { do: 'verify'; path: string; digest?: string }
   /** Get bytes from a server into a part that can be resumed, and prove their digest. */
   | { do: 'fetch'; url: string; to: string; digest: string; size?: number }
-  /** Uncompress, sparsely, at most `limit` bytes. */
-  | { do: 'unpack'; from: string; packing: Packing; to: string; limit: number }
-  /** Reject the image unless it is what was declared; changes nothing. `of`: the file that it was unpacked from. */
-  | { do: 'examine'; path: string; format: Format; ceiling: number; of?: string }
+  /** Uncompress, sparsely, at most `limit` bytes. `name`: what the operator calls the packed file. */
+  | { do: 'unpack'; from: string; packing: Packing; to: string; limit: number; name?: string }
+  /**
+   * Reject the image unless it is what was declared; changes nothing. `of`: the file that it was unpacked from;
+   * `name`: what the operator calls it.
+   */
+  | { do: 'examine'; path: string; format: Format; ceiling: number; of?: string; name?: string }
+  /** Reject the image where `qemu-img check` finds that it is damaged; changes nothing. */
+  | { do: 'check'; path: string; format: Format; name?: string }
   /** Write down beside a file how it was made, with what was measured of it on the way. */
   | { do: 'record'; path: string; of: string; fields: Record<string, unknown> }
   /** Flush the part, give it its name, flush the directory: from then on it is whole. */
@@ -51,6 +58,9 @@ export const run = (
   why: string,
   more: Omit<Extract<Action, { do: 'run' }>, 'do' | 'argv' | 'why'> = {},
 ): Action => ({ do: 'run', argv, why, ...more })
+
+/** How qemu-img is asked whether an image is whole. */
+export const checkImage = (path: string, format: Format): string[] => ['qemu-img', 'check', '-q', '-f', format, path]
 
 const word = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`)
 
@@ -77,6 +87,8 @@ export function sayAction(action: Action): string {
       return `unpack ${word(action.from)} ${word(action.to)} (${action.packing})`
     case 'examine':
       return `examine ${word(action.path)} (${action.format})`
+    case 'check':
+      return checkImage(action.path, action.format).map(word).join(' ')
     case 'record':
       return `record ${word(action.path)}`
     case 'publish':

@@ -26,8 +26,12 @@ const comparable = ({ image, uuid, ...wish }: InstanceRecord): Record<string, un
 export function firstDifference(
   was: InstanceRecord,
   wanted: InstanceRecord,
-): { what: string; was: unknown } | undefined {
+): { what: string; was: unknown; wanted: unknown } | undefined {
   const [old, now] = [comparable(was), comparable(wanted)]
   const what = [...new Set([...Object.keys(old), ...Object.keys(now)])].find((key) => old[key] !== now[key])
-  return what === undefined ? undefined : { what, was: what === 'image' ? was.image.name : old[what] }
+  if (what === undefined) return undefined
+  if (what !== 'image') return { what, was: old[what], wanted: now[what] }
+  // Two images may have had the same name, one after the other.
+  const said = ({ name, id }: InstanceRecord['image']) => `${name} (${id.slice(0, 19)}…)`
+  return { what, was: said(was.image), wanted: said(wanted.image) }
 }

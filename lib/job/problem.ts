@@ -70,3 +70,46 @@ export function misuse(message: string, remedy: string): never {
 /** The error code of the operating system (`ENOENT` …), if it is one of those. */
 export const errno = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+
+/** What an error of the operating system means to the operator. */
+export function explainSystemError(error: unknown): never {
+  const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined
+  const what = path === undefined ? 'go on' : `use "${path}"`
+  switch (errno(error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return fail(
+        'NO_SPACE',
+        `Cannot ${what}: no space is left on the device`,
+        'free some space, then run the same command again',
+      )
+    case 'EACCES':
+    case 'EPERM':
+      return refuse(
+        'NO_PERMISSION',
+        `Cannot ${what}: permission denied`,
+        'run it as root, or choose --instances and --store that you may write to',
+      )
+    case 'EROFS':
+      return refuse(
+        'NO_PERMISSION',
+        `Cannot ${what}: the file system is read-only`,
+        'make it writable: mount -o remount,rw',
+      )
+    case 'ELOOP':
+      return refuse('NOT_OURS', `Cannot ${what}: it is a symbolic link`, 'look at it, and move it away')
+    case 'ENOTDIR':
+      return refuse(
+        'NOT_OURS',
+        `Cannot ${what}: something on its path is not a directory`,
+        'look at it, and move it away',
+      )
+    case 'EIO':
+      return fail(
+        'IO_FAILED',
+        `Cannot ${what}: the device failed to read or write`,
+        'look at dmesg; when the device is well, run the same command again',
+      )
+  }
+  throw error
+}

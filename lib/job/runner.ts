@@ -34,6 +34,35 @@ const published = (action: Action): string[] => {
   return action.do === 'write' || action.do === 'mkdir' ? [action.path] : []
 }
 
+/** The unfinished file that an action makes, and the one that it does away with. */
+const makes = (action: Action): string | undefined => {
+  if (action.do === 'run') return action.writes
+  if (action.do === 'allocate' || action.do === 'overlay') return action.path
+  return action.do === 'copy' || action.do === 'unpack' || action.do === 'fetch' || action.do === 'rename'
+    ? action.to
+    : undefined
+}
+const ends = (action: Action): string | undefined => {
+  if (action.do === 'remove') return action.path
+  return action.do === 'publish' || action.do === 'rename' ? action.from : undefined
+}
+
+/**
+ * What a step that stopped leaves unfinished and is of no more use. A download goes on where it was the next time,
+ * unless what it brought was rejected.
+ */
+function scraps(begun: Action[], problem: unknown): string[] {
+  // Not for a missing tool or permission: hours of downloading would be lost.
+  const isRejected = problem instanceof Problem && problem.code === 'IMAGE_REJECTED'
+  const paths = new Set<string>()
+  for (const action of begun) {
+    const [made, ended] = [makes(action), ends(action)]
+    if (ended !== undefined) paths.delete(ended)
+    if (made !== undefined && (isRejected || action.do !== 'fetch')) paths.add(made)
+  }
+  return [...paths]
+}
+
 const asResult = (step: string, actions: Action[], status: StepResult['status'], seconds = 0): StepResult => ({
   step,
   status,
@@ -46,10 +75,12 @@ const asResult = (step: string, actions: Action[], status: StepResult['status'],
 const waits: string[] = ['MISSING_PREREQUISITE', 'IN_USE']
 
 /** One look and the plan that follows from it. `ahead`: paths that earlier steps of this plan are going to make. */
-async function planOf(call: Call, settings: Settings, ahead: ReadonlySet<string>): Promise<Action[]> {
-  const input = call.step.input.parse(call.input)
-  return call.step.plan(input, await call.step.inspect(input, settings, ahead))
+async function planOf({ step, input }: Call, settings: Settings, ahead: ReadonlySet<string>): Promise<Action[]> {
+  return step.plan(input, await step.inspect(input, settings, ahead))
 }
+
+/** The same call, its input checked and in its final form. */
+const checked = ({ step, input }: Call): Call => ({ step, input: step.input.parse(input) })
 
 /**
  * The whole plan, with nothing changed: this is the dry run, and it comes before every run, so that whatever can be
@@ -62,7 +93,7 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
   for (const call of calls) {
     const { name } = call.step
     try {
-      const actions = await planOf(call, settings, ahead)
+      const actions = await planOf(checked(call), settings, ahead)
       for (const path of actions.flatMap(published)) ahead.add(path)
       results.push(asResult(name, actions, actions.length > 0 ? 'planned' : 'ok'))
     } catch (problem) {
@@ -82,9 +113,14 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
 /**
  * Run the calls in turn: under its locks each step looks, plans, acts and looks again; then nothing may be left.
  * A lock is kept from step to step while a later one needs it too, so that nobody comes in between.
+ * @param callsOf looks what the calls follow from: under the job's locks, for who had them may have changed it
  * @throws {Stopped} with the steps so far
  */
-export async function runAll(calls: Call[], jobLocks: string[], world: World): Promise<StepResult[]> {
+export async function runAll(
+  callsOf: () => Call[] | Promise<Call[]>,
+  jobLocks: string[],
+  world: World,
+): Promise<StepResult[]> {
   const held = new Map<string, Held>()
   const hold = async (names: string[]) => {
     for (const name of names) if (!held.has(name)) held.set(name, await world.lock(name))
@@ -96,12 +132,13 @@ export async function runAll(calls: Call[], jobLocks: string[], world: World): P
       lock.release()
     }
   }
-  const locksOf = ({ step, input }: Call): string[] => step.locks?.(step.input.parse(input)) ?? []
   const results: StepResult[] = []
   let name = ''
+  let begun: Action[] = []
   try {
     await hold(jobLocks)
-    const needs = calls.map(locksOf)
+    const calls = (await callsOf()).map(checked)
+    const needs = calls.map(({ step, input }) => step.locks?.(input) ?? [])
     for (const [index, call] of calls.entries()) {
       name = call.step.name
       const started = performance.now()
@@ -111,8 +148,10 @@ export async function runAll(calls: Call[], jobLocks: string[], world: World): P
       for (const action of actions) {
         world.tell({ type: 'action', step: name, action: sayAction(action) })
         for (const lock of held.values()) lock.assertHeld()
+        begun.push(action)
         await world.perform(action)
       }
+      begun = []
       if (actions.length > 0) await settle(call, world.settings)
       results.push(asResult(name, actions, actions.length > 0 ? 'changed' : 'ok', (performance.now() - started) / 1000))
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
@@ -120,6 +159,15 @@ export async function runAll(calls: Call[], jobLocks: string[], world: World): P
     }
     return results
   } catch (problem) {
+    // Without its locks, or interrupted, it stays: the next run finds it.
+    for (const path of scraps(begun, problem)) {
+      try {
+        for (const lock of held.values()) lock.assertHeld()
+        await world.perform({ do: 'remove', path })
+      } catch {
+        break
+      }
+    }
     throw new Stopped(name === '' ? results : [...results, asResult(name, [], 'failed')], problem)
   } finally {
     letGo([])

@@ -8,7 +8,8 @@ export const Settings = z.strictObject({
   instances: AbsolutePath.default('/var/lib/cowhand/instances').describe('directory of the instances and of _base'),
   store: z
     .string()
-    .regex(/^dir:\//, 'is not dir:/PATH')
+    .refine((store) => /^dir:/.test(store) && AbsolutePath.safeParse(store.slice(4)).success, 'is not dir:/PATH')
+    .overwrite((store) => `dir:${AbsolutePath.safeParse(store.slice(4)).data}`)
     .default('dir:/var/lib/cowhand/images')
     .describe('where images come from'),
   libvirt_uri: z.string().optional().describe('libvirt that runs the guests, such as qemu:///system'),

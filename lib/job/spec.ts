@@ -66,6 +66,8 @@ export const AbsolutePath = z
   .regex(/^\//, 'is not an absolute path')
   .refine((path) => !control.test(path), 'has a control character')
   .refine((path) => !path.split('/').includes('..'), 'has a ".." in it')
+  // One way to write each: what a disk stands on is compared by its path.
+  .overwrite((path) => path.replace(/\/+(\.?\/)*/g, '/').replace(/(.)\/\.?$/, '$1'))
   .meta({ format: 'path' })
 
 /** A file that the operator names; relative to where the command is called. */

@@ -39,6 +39,8 @@ export interface Pipeline<J extends z.ZodType = z.ZodType, C = unknown> {
   locks?: (job: z.output<J>) => string[]
   look: (job: z.output<J>, settings: Settings) => Promise<C>
   calls: (job: z.output<J>, found: C, settings: Settings) => Call[]
+  /** Decisions on the way to the calls, each with its reason, for the plan. */
+  reasons?: (job: z.output<J>, found: C, settings: Settings) => string[]
 }
 
 export const defineStep = <I extends z.ZodType, F>(step: Step<I, F>): Step<I, F> => step

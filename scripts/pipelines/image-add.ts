@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { absolute } from '../../lib/host/files.ts'
 import { directoryOf } from '../../lib/image/directory.ts'
 import { declaredBy, formatOf } from '../../lib/image/image.ts'
+import { misuse } from '../../lib/job/problem.ts'
 import { Digest, FilePath, Format, ImageName } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { importImage } from '../steps/import-image.ts'
@@ -33,11 +34,14 @@ export const imageAdd = definePipeline({
       (job.property ?? []).map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),
     )
     const format = formatOf(basename(file), job.format, '--format')
+    const name = job.name ?? stem
+    if (!ImageName.safeParse(name).success)
+      misuse(`Cannot add "${file}" as "${name}": that is no name for an image`, 'choose one, such as --name debian')
     return [
       call(importImage, {
         file,
-        store: directoryOf(settings),
-        name: job.name ?? stem,
+        directory: directoryOf(settings),
+        name,
         format,
         packing,
         checksum: job.checksum,

@@ -1,8 +1,14 @@
 import { z } from 'zod'
 import { directoryOf, listDirectory } from '../../lib/image/directory.ts'
+import { misuse } from '../../lib/job/problem.ts'
 import { ImageName } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { removeImage } from '../steps/remove-image.ts'
+
+const nameIn = (image: string): string =>
+  ImageName.safeParse(image).success
+    ? image
+    : misuse(`Cannot remove image "${image}": it is no name or id of an image`, 'see what there is: cowhand image list')
 
 export const imageRemove = definePipeline({
   name: 'image remove',
@@ -11,7 +17,6 @@ export const imageRemove = definePipeline({
   examples: [['cowhand image remove debian --yes', 'without a question']],
   job: z.strictObject({ image: z.string().min(1, 'is empty').describe('name or id of the image') }),
   destroys: ({ image }) => `image "${image}" from the store`,
-  look: async ({ image }, settings) =>
-    listDirectory(settings).find(({ id }) => id === image)?.name ?? ImageName.parse(image),
-  calls: (_, name, settings) => [call(removeImage, { store: directoryOf(settings), name })],
+  look: async ({ image }, settings) => listDirectory(settings).find(({ id }) => id === image)?.name ?? nameIn(image),
+  calls: (_, name, settings) => [call(removeImage, { directory: directoryOf(settings), name })],
 })

@@ -20,9 +20,9 @@ export const imageShow = defineQuery({
       ['format', image.packing ? `${image.format}, packed with ${image.packing}` : image.format],
       ['disk', image.virtualSize === undefined ? 'unknown' : formatSize(image.virtualSize)],
       ['base', cached ? `${path} (${formatSize(cached.allocated)} on disk)` : `${path} (not cached)`],
-      ...Object.entries(image.properties).map(([key, value]) => [`property ${key}`, value]),
+      ...Object.entries(image.properties).map(([key, value]) => ['property', `${key}=${value}`]),
     ]
-    const text = [image.name, ...lines.map(([what, value]) => `  ${`${what}:`.padEnd(8)}${value}`)].join('\n')
+    const text = [image.name, ...lines.map(([what, value]) => `  ${`${what}:`.padEnd(10)}${value}`)].join('\n')
     return { data: { ...image, base: { path, cached: cached !== undefined } }, text }
   },
 })

@@ -21,7 +21,13 @@ export const show = defineQuery({
       ['image id', record.image.id],
       ['uuid', record.uuid],
       ['directory', instanceOf(instances, name)],
-    ].map(([what, value]) => `  ${`${what}:`.padEnd(11)}${value}`)
+      ['os type', record['os-type']],
+      ['memory', record.memory === undefined ? undefined : formatSize(record.memory)],
+      ['vcpus', record.vcpus],
+      ['network', record.network],
+    ]
+      .filter(([, value]) => value !== undefined)
+      .map(([what, value]) => `  ${`${what}:`.padEnd(11)}${value}`)
     const chains = disks.flatMap((disk) => [
       `  ${disk.name} (${disk.format}, ${formatSize(disk.virtualSize)}, ${formatSize(disk.actualSize)} on disk)`,
       ...(disk.backing === undefined ? [] : [`  └─ ${disk.backing} (${baseFacts(disk)})`]),

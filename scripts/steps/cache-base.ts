@@ -2,12 +2,13 @@ import { dirname } from 'node:path'
 import { z } from 'zod'
 import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
 import { fileAt, freeSpace, isDirectAt, requireSpace } from '../../lib/host/files.ts'
-import { checkable, checkImage, convertToRaw } from '../../lib/host/qemu-img.ts'
+import { checkable, convertToRaw } from '../../lib/host/qemu-img.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { baseLock, convertedOf, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { fail, misuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, Digest, Format, type Packing, packers } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
+import { showUrl } from '../../lib/job/url.ts'
 
 export const cacheBase = defineStep({
   name: 'cache-base',
@@ -31,7 +32,8 @@ export const cacheBase = defineStep({
     const [leftovers, file] = [leftoversOf(base), from.startsWith('/') ? fileAt(from) : undefined]
     const free = freeSpace(dirname(base))
     if (found) return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: '', data: 0, isDirect: false }
-    const { dataSize, qemuImgVersion } = await import('../../lib/host/qemu-img.ts')
+    const { dataSize } = await import('../../lib/host/qemu-img.ts')
+    const { toolVersion } = await import('../../lib/host/ask.ts')
     const isProven = file !== undefined && file.stamp === stamp && !packing
     const data = isProven ? await dataSize(from, format) : (file?.size ?? 0)
     return {
@@ -40,7 +42,7 @@ export const cacheBase = defineStep({
       file,
       free,
       ceiling: image_ceiling,
-      tool: `qemu-img ${await qemuImgVersion()}`,
+      tool: await toolVersion('qemu-img'),
       data,
       isDirect: isDirectAt(dirname(base)),
     }
@@ -63,6 +65,7 @@ export const cacheBase = defineStep({
 
     const [part, unpacked, converted] = [partOf(base), unpackedOf(base), convertedOf(base)]
     const actions: Action[] = [{ do: 'mkdir', path: dirname(base), mode: 0o755 }]
+    const name = isLocal ? from : showUrl(from)
     let image = from
     if (!isLocal) {
       image = part
@@ -71,16 +74,22 @@ export const cacheBase = defineStep({
     // Only proven bytes are unpacked, and only examined ones meet qemu-img.
     if (packing) {
       const to = format === 'raw' ? converted : unpacked
-      actions.push({ do: 'unpack', from: image, packing, to, limit: found.ceiling })
+      actions.push({ do: 'unpack', from: image, packing, to, limit: found.ceiling, name })
       image = to
     }
-    actions.push({ do: 'examine', path: image, format, ceiling: found.ceiling })
-    if (checkable.includes(format)) actions.push(run(checkImage(image, format), 'find out whether it is whole'))
+    actions.push({ do: 'examine', path: image, format, ceiling: found.ceiling, name })
+    if (checkable.includes(format)) actions.push({ do: 'check', path: image, format, name })
     const made = { id: id ?? digest, digest, format, packing, sourceSize: size ?? found.file?.size, tool: found.tool }
+    // Of a download only its own size is known beforehand.
+    const known = isLocal ? found.data : size
     const convert = convertToRaw(image, format, converted, found.isDirect)
     if (format !== 'raw')
       actions.push(
-        run(convert, 'make it raw', { writes: converted, works: image, ...(isLocal ? { space: found.data } : {}) }),
+        run(convert, 'make it raw', {
+          writes: converted,
+          works: image,
+          ...(known === undefined ? {} : { space: known }),
+        }),
       )
     else if (image === part) actions.push({ do: 'rename', from: part, to: converted })
     else if (image !== converted) actions.push({ do: 'copy', from: image, to: converted, size: found.data, digest })

@@ -1,20 +1,34 @@
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
-import { checkable, checkImage } from '../../lib/host/qemu-img.ts'
+import { checkable } from '../../lib/host/qemu-img.ts'
 import { recordIn } from '../../lib/image/directory.ts'
-import { type Action, run } from '../../lib/job/action.ts'
+import type { ImageRecord } from '../../lib/image/image.ts'
+import type { Action } from '../../lib/job/action.ts'
 import { partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, type Algorithm, Digest, Format, ImageName, type Packing, packers } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
+
+const nameTheFile = (file: string): string => `name the file itself: readlink -f ${file}`
+
+type Facts = Pick<ImageRecord, 'format' | 'packing' | 'properties'> & { digest: string | undefined }
+
+/** What the store has under the name instead, or undefined. */
+function differenceOf(known: ImageRecord, wanted: Facts): string | undefined {
+  if (known.digest !== wanted.digest) return 'another image of this name'
+  if (known.format !== wanted.format || known.packing !== wanted.packing) return `it as ${known.format}`
+  const keys = Object.keys({ ...known.properties, ...wanted.properties })
+  const other = keys.find((key) => known.properties[key] !== wanted.properties[key])
+  return other === undefined ? undefined : `it with another property ${other}`
+}
 
 export const importImage = defineStep({
   name: 'import-image',
   summary: 'Take an image file into the directory store: copy, hash, examine, record',
   input: z.strictObject({
     file: AbsolutePath.describe('image file'),
-    store: AbsolutePath.describe('directory of the store'),
+    directory: AbsolutePath.describe('directory of the store'),
     name: ImageName.describe('name it is to have'),
     format: Format.describe('format of the image'),
     packing: z
@@ -25,35 +39,46 @@ export const importImage = defineStep({
     properties: z.record(z.string(), z.string()).default({}).describe('kept with it'),
   }),
   locks: ({ name }) => [`image.${name}`],
-  inspect: async ({ file, store, name, format, packing }, { image_ceiling }) => {
-    const target = `${store}/${name}.${format}${packing ? `.${packing}` : ''}`
-    const [record, source, kept] = [recordIn(store, name), fileAt(file), fileAt(target)]
+  inspect: async ({ file, directory, name, format, packing, checksum }, { image_ceiling }) => {
+    const target = `${directory}/${name}.${format}${packing ? `.${packing}` : ''}`
+    const [record, source, kept] = [recordIn(directory, name), fileAt(file, nameTheFile(file)), fileAt(target)]
+    const known = record && fileAt(`${directory}/${record.file}`) ? record : undefined
     const { hashFile } = await import('../../lib/image/digest.ts')
-    const digest = record && source ? await hashFile(file, record.digest.split(':')[0] as Algorithm, {}) : undefined
+    const hash = (algorithm = '') => hashFile(file, algorithm as Algorithm, {})
     return {
       target,
       record,
+      known,
       source,
       kept,
-      digest,
-      free: freeSpace(store),
+      digest: known && source ? await hash(known.digest.split(':')[0]) : undefined,
+      proof: known && source && checksum ? await hash(checksum.split(':')[0]) : checksum,
+      free: freeSpace(directory),
       ceiling: image_ceiling,
       leftovers: [partOf(target), unpackedOf(target)].filter((path) => fileAt(path)),
     }
   },
-  plan({ file, store, name, format, packing, checksum, properties }, found): Action[] {
-    const { target, record, source, kept, ceiling } = found
+  plan({ file, directory, name, format, packing, checksum, properties }, found): Action[] {
+    const { target, record, known, source, kept, ceiling } = found
     if (!source) refuse('IMAGE_NOT_FOUND', `Cannot add "${file}": there is no such file`, 'name a file that exists')
-    if (record && kept) {
-      if (record.digest !== found.digest || record.format !== format)
+    if (checksum !== found.proof)
+      refuse(
+        'CHECKSUM_MISMATCH',
+        `Cannot use "${file}": its digest is ${found.proof}, expected ${checksum}`,
+        'get the file again, or ask its maker for the right checksum',
+      )
+    const inPlace = file === target
+    // The store's own file, replaced behind our back: to add it again is to say that it is meant.
+    if (known && !(inPlace && known.digest !== found.digest)) {
+      const difference = differenceOf(known, { digest: found.digest, format, packing, properties })
+      if (difference)
         refuse(
           'IMAGE_EXISTS',
-          `Cannot add "${file}" as "${name}": the store has another image of this name`,
+          `Cannot add "${file}" as "${name}": the store has ${difference}`,
           `choose another --name, or remove the old one: cowhand image remove ${name}`,
         )
       return found.leftovers.map((path) => ({ do: 'remove', path }))
     }
-    const inPlace = file === target
     if (kept && !inPlace && !record)
       refuse(
         'NOT_OURS',
@@ -64,17 +89,17 @@ export const importImage = defineStep({
     const copy = inPlace ? target : partOf(target)
     const content = packing ? unpackedOf(target) : copy
     const expected = checksum ? { digest: checksum } : {}
-    const fields = { name, file: target.slice(store.length + 1), format, packing, properties }
+    const fields = { name, file: target.slice(directory.length + 1), format, packing, properties }
     return [
-      { do: 'mkdir', path: store, mode: 0o755 },
+      { do: 'mkdir', path: directory, mode: 0o755 },
       inPlace
         ? { do: 'verify', path: file, ...expected }
         : { do: 'copy', from: file, to: copy, size: source.allocated, ...expected },
-      ...(packing ? [{ do: 'unpack', from: copy, packing, to: content, limit: ceiling } as const] : []),
-      { do: 'examine', path: content, format, ceiling, of: copy },
-      ...(checkable.includes(format) ? [run(checkImage(content, format), 'find out whether it is whole')] : []),
+      ...(packing ? [{ do: 'unpack', from: copy, packing, to: content, limit: ceiling, name: file } as const] : []),
+      { do: 'examine', path: content, format, ceiling, of: copy, name: file },
+      ...(checkable.includes(format) ? [{ do: 'check', path: content, format, name: file } as const] : []),
       ...(packing ? [{ do: 'remove', path: content } as const] : []),
-      { do: 'record', path: recordOf(`${store}/${name}`), of: copy, fields },
+      { do: 'record', path: recordOf(`${directory}/${name}`), of: copy, fields },
       ...(inPlace ? [] : [{ do: 'publish', from: copy, to: target } as const]),
     ]
   },

@@ -1,10 +1,20 @@
-import { dirname } from 'node:path'
 import { z } from 'zod'
-import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
-import { type Action, run } from '../../lib/job/action.ts'
-import { baseLock, partOf, recordOf } from '../../lib/job/layout.ts'
-import { AbsolutePath, Bytes, EphemeralFormat } from '../../lib/job/spec.ts'
+import { lookForMade, planMade } from '../../lib/host/made-base.ts'
+import type { Action } from '../../lib/job/action.ts'
+import { baseLock } from '../../lib/job/layout.ts'
+import { misuse } from '../../lib/job/problem.ts'
+import { AbsolutePath, Bytes, EphemeralFormat, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
+
+const MiB = 2 ** 20
+/** Bytes that each file system needs, at least. */
+const smallest: Record<EphemeralFormat, number> = {
+  ext4: MiB,
+  ext3: MiB,
+  vfat: MiB,
+  ntfs: 2 * MiB,
+  xfs: 300 * MiB,
+}
 
 export const makeEphemeralBase = defineStep({
   name: 'make-ephemeral-base',
@@ -15,22 +25,14 @@ export const makeEphemeralBase = defineStep({
     format: EphemeralFormat.describe('file system'),
   }),
   locks: ({ base }) => [baseLock(base)],
-  inspect: async ({ base, size, format }) => {
-    const facts = { base: baseAt(base), leftovers: leftoversOf(base) }
-    if (facts.base) return { ...facts, maker: undefined }
-    const { mkfsCommand } = await import('../../lib/host/mkfs.ts')
-    return { ...facts, maker: mkfsCommand({ path: partOf(base), format, size }) }
-  },
-  plan({ base, size }, found): Action[] {
-    if (!found.maker) return found.leftovers.map((path) => ({ do: 'remove', path }))
-    const part = partOf(base)
-    const { argv, env, deterministic } = found.maker
-    return [
-      { do: 'mkdir', path: dirname(base), mode: 0o755 },
-      { do: 'allocate', path: part, size },
-      run(argv, 'format it', { writes: part, ...(env ? { env } : {}) }),
-      { do: 'record', path: recordOf(base), of: part, fields: { madeBy: argv, deterministic } },
-      { do: 'publish', from: part, to: base },
-    ]
+  inspect: ({ base, size, format }) =>
+    lookForMade(base, ({ mkfsCommand }, path) => mkfsCommand({ path, format, size })),
+  plan({ base, size, format }, found): Action[] {
+    if (size < smallest[format])
+      misuse(
+        `Cannot make an ephemeral disk of ${exactSize(size)}: ${format} needs ${exactSize(smallest[format])}`,
+        `ask for at least that: --ephemeral ${exactSize(smallest[format])}`,
+      )
+    return planMade(base, size, found, 'format it')
   },
 })

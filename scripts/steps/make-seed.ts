@@ -7,6 +7,8 @@ import { defineStep } from '../../lib/job/step.ts'
 
 const files = ['user-data', 'meta-data', 'network-config'] as const
 
+const hasGenisoimage = async () => (await (await import('../../lib/host/ask.ts')).which('genisoimage')) !== undefined
+
 export const makeSeed = defineStep({
   name: 'make-seed',
   summary: 'Make the seed CD that cloud-init reads (NoCloud)',
@@ -22,9 +24,11 @@ export const makeSeed = defineStep({
     seed: fileAt(seed),
     staged: namesIn(`${seed}.d`),
     leftover: fileAt(partOf(seed)) !== undefined,
+    // Either writes the same kind of image, and takes the same options.
+    maker: fileAt(seed) || (await hasGenisoimage()) ? ['genisoimage'] : ['xorriso', '-as', 'mkisofs'],
     texts: files.map((name) => (given[name] === undefined ? undefined : readOperatorsFile(given[name]))),
   }),
-  plan({ seed, 'instance-id': id, hostname }, { seed: found, staged, leftover, texts }): Action[] {
+  plan({ seed, 'instance-id': id, hostname }, { seed: found, staged, leftover, texts, maker }): Action[] {
     const stage = `${seed}.d`
     // The staged files may hold passwords: they go as soon as the seed is there.
     const clear = (names: readonly string[]): Action[] => [
@@ -45,14 +49,14 @@ export const makeSeed = defineStep({
       text,
       mode: 0o600,
     })
-    const iso = ['genisoimage', '-quiet', '-output', partOf(seed), '-volid', 'cidata', '-joliet', '-rock', stage]
+    const iso = [...maker, '-quiet', '-output', partOf(seed), '-volid', 'cidata', '-joliet', '-rock', stage]
     const stale = (staged ?? []).filter((name) => !(name in content))
     return [
       { do: 'mkdir', path: stage, mode: 0o700 },
       // Whatever lies there becomes a part of the seed.
       ...stale.map((name): Action => ({ do: 'remove', path: `${stage}/${name}` })),
       ...Object.entries(content).map(write),
-      run(iso, 'make the seed', { writes: partOf(seed) }),
+      run(iso, 'make the seed', { writes: partOf(seed), mode: 0o600 }),
       { do: 'publish', from: partOf(seed), to: seed },
       ...clear(Object.keys(content)),
     ]

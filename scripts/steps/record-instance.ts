@@ -47,11 +47,14 @@ export const recordInstance = defineStep({
     if (record) {
       const difference = firstDifference(record, wanted)
       if (difference) {
-        const was =
-          typeof difference.was === 'number' && difference.what !== 'vcpus' ? exactSize(difference.was) : difference.was
+        const { what } = difference
+        const [was, wished] = [difference.was, difference.wanted].map((value) =>
+          typeof value === 'number' && what !== 'vcpus' ? exactSize(value) : value,
+        )
+        const has = was === undefined ? `without ${what}` : `with ${what} ${was}`
         refuse(
           'INSTANCE_DIFFERS',
-          `Cannot create "${wish.name}": it exists with ${difference.what} ${was ?? 'not set'}`,
+          `Cannot create "${wish.name}": it exists ${has}${was === undefined || wished === undefined ? '' : `, not ${wished}`}`,
           `ask for what it has (cowhand show ${wish.name}), or remove it: cowhand delete ${wish.name}`,
         )
       }

@@ -10,20 +10,20 @@ export const removeImage = defineStep({
   name: 'remove-image',
   summary: 'Remove an image from the directory store; bases made of it stay',
   input: z.strictObject({
-    store: AbsolutePath.describe('directory of the store'),
+    directory: AbsolutePath.describe('directory of the store'),
     name: ImageName.describe('name of the image'),
   }),
   locks: ({ name }) => [`image.${name}`],
-  inspect: async ({ store, name }) => {
-    const record = recordIn(store, name)
-    return { record, file: record && fileAt(`${store}/${record.file}`) && `${store}/${record.file}` }
+  inspect: async ({ directory, name }) => {
+    const record = recordIn(directory, name)
+    return { record, file: record && fileAt(`${directory}/${record.file}`) && `${directory}/${record.file}` }
   },
-  plan({ store, name }, { record, file }): Action[] {
+  plan({ directory, name }, { record, file }): Action[] {
     if (!record) return []
     // The record goes last: what was cut off is still known, and the same command goes on.
     return [
       ...(file ? [{ do: 'remove', path: file } as const] : []),
-      { do: 'remove', path: recordOf(`${store}/${name}`) },
+      { do: 'remove', path: recordOf(`${directory}/${name}`) },
     ]
   },
 })

@@ -16,12 +16,25 @@ rm debian.raw
 # names that are digests, the story's own directory, uuids, MAC addresses, times, space in use.
 norm() {
   sed -E \
-    -e "s#$here#.#g" \
+    -e "s#$here#.#g; s#\bon $(hostname)\b#on <host>#g" \
     -e 's#\b[0-9a-f]{128}\b#<sha512>#g; s#\b[0-9a-f]{64}\b#<sha256>#g; s#\b[0-9a-f]{40}(\b|_)#<sha1>\1#g' \
     -e 's#\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b#<uuid>#g' \
     -e 's#\b52:54:00(:[0-9a-f]{2}){3}\b#<mac>#g' \
     -e 's#\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)#<time>#g' \
     -e 's#("(seconds|downtimeSeconds)": ?)[0-9.e-]+#\1<seconds>#g; s#\b[0-9]+(\.[0-9]+)? s\b#<seconds> s#g' \
-    -e 's#("actualSize": ?)[0-9]+#\1<bytes>#g' \
-    -e 's#\bpid [0-9]+#pid <pid>#g'
+    -e 's#("actualSize": ?)[0-9]+#\1<bytes>#g; s#\b[0-9.]+[KMGT]? on disk#<used> on disk#g' \
+    -e 's#^((web|vm)[^ ]* .*) [0-9.]+[KMGT]?$#\1 <used>#' \
+    -e 's#(\bwrite [^ ]+) \([0-9]+ bytes\)#\1 (<size> bytes)#; s#└─#`-#; s#…#...#g' \
+    -e 's#\bpid [0-9]+#pid <pid>#g; s#http://127.0.0.1:[0-9]+#http://127.0.0.1:<port>#g'
 }
+
+# serve DIRECTORY [RATE]: a web server of its files, as $url; those called slow* come with RATE bytes a second.
+# $server is its process; it ends with the story.
+serve() {
+  (cd "$1" && exec setpriv --pdeathsig KILL python3 "$TESTDIR/server.py" "${2:-4000000}") >"$here/port" 2>"$here/server.log" &
+  server=$!
+  until [ -s "$here/port" ]; do sleep 0.05; done
+  url=http://127.0.0.1:$(cat "$here/port")
+  rm "$here/port"
+}
+trap 'kill $server 2>/dev/null' EXIT

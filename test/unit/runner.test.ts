@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { z } from 'zod'
-import { sayAction } from '../../lib/job/action.ts'
-import { fail, Problem, refuse } from '../../lib/job/problem.ts'
+import { type Action, sayAction } from '../../lib/job/action.ts'
+import { type Code, fail, Problem, refuse } from '../../lib/job/problem.ts'
 import { planAll, runAll, Stopped, type World } from '../../lib/job/runner.ts'
 import { Settings } from '../../lib/job/settings.ts'
 import { type Call, call, defineStep } from '../../lib/job/step.ts'
@@ -74,7 +74,10 @@ function fakeWorld() {
     }),
     {},
   )
-  return { world, files, diary, making, never, breakAt: (path: string) => void (broken = path) }
+  const breakAt = (path: string): void => {
+    broken = path
+  }
+  return { world, files, diary, making, never, breakAt }
 }
 
 const stoppedBy = async (work: Promise<unknown>): Promise<{ problem: Problem; steps: string[] }> => {
@@ -138,7 +141,7 @@ describe('a run', () => {
   test('looks, does, and looks again; what is so is left', async () => {
     const { world, files, diary, making } = fakeWorld()
     files.add('/b')
-    assert.equal(said(await runAll([making(['/a']), making(['/b'])], [], world)), 'changed! ok')
+    assert.equal(said(await runAll(() => [making(['/a']), making(['/b'])], [], world)), 'changed! ok')
     assert.deepEqual(diary, [
       'look at /a',
       'make running',
@@ -150,17 +153,17 @@ describe('a run', () => {
       'make ok',
     ])
     assert.deepEqual([...files].sort(), ['/a', '/b'])
-    assert.equal(said(await runAll([making(['/a']), making(['/b'])], [], world)), 'ok ok')
+    assert.equal(said(await runAll(() => [making(['/a']), making(['/b'])], [], world)), 'ok ok')
   })
   test('each step looks only when those before it are through', async () => {
     const { world, making } = fakeWorld()
     const calls = [making(['/a']), making(['/b'], { after: '/a' })]
-    assert.equal(said(await runAll(calls, [], world)), 'changed! changed!')
+    assert.equal(said(await runAll(() => calls, [], world)), 'changed! changed!')
   })
   test("holds the job's locks from before the first step to the end, and each step's while it is needed", async () => {
     const { world, diary, making } = fakeWorld()
     const calls = [making(['/a'], { locks: ['base'] }), making(['/b'], { locks: ['base', 'sized'] }), making(['/c'])]
-    await runAll(calls, ['instance'], world)
+    await runAll(() => calls, ['instance'], world)
     const kept = diary.filter((line) => !/^(look|make)/.test(line))
     assert.deepEqual(kept, [
       ...['lock instance', 'lock base', 'mkdir /a', 'lock sized', 'mkdir /b'],
@@ -170,59 +173,113 @@ describe('a run', () => {
   test('keeps a lock over a step that needs none, when a later one needs it again', async () => {
     const { world, diary, making } = fakeWorld()
     const base = { locks: ['base'] }
-    await runAll([making(['/a'], base), making(['/b']), making(['/c'], base), making(['/d'])], [], world)
+    await runAll(() => [making(['/a'], base), making(['/b']), making(['/c'], base), making(['/d'])], [], world)
     const kept = diary.filter((line) => !/^(look|make)/.test(line))
     assert.deepEqual(kept, ['lock base', 'mkdir /a', 'mkdir /b', 'mkdir /c', 'release base', 'mkdir /d'])
   })
   test('takes a lock once, whoever wants it', async () => {
     const { world, diary, making } = fakeWorld()
-    await runAll([making(['/a'], { locks: ['x', 'x'] })], ['x'], world)
+    await runAll(() => [making(['/a'], { locks: ['x', 'x'] })], ['x'], world)
     assert.deepEqual(
       diary.filter((line) => /lock|release/.test(line)),
       ['lock x', 'release x'],
     )
   })
+  test("looks what its steps are under the job's locks, not before", async () => {
+    const { world, diary, making } = fakeWorld()
+    const callsOf = () => {
+      diary.push('calls')
+      return [making(['/a'])]
+    }
+    await runAll(callsOf, ['x'], world)
+    assert.deepEqual(diary.slice(0, 3), ['lock x', 'calls', 'look at /a'])
+  })
   test('looks under the lock, not before', async () => {
     const { world, diary, making } = fakeWorld()
-    await runAll([making(['/a'], { locks: ['x'] })], [], world)
+    await runAll(() => [making(['/a'], { locks: ['x'] })], [], world)
     assert.deepEqual(diary.slice(0, 2), ['lock x', 'look at /a'])
   })
   test('an action that fails ends it: the rest is not done, the locks are given back', async () => {
     const { world, files, diary, making, breakAt } = fakeWorld()
     breakAt('/b')
     const calls = [making(['/a']), making(['/b', '/c'], { locks: ['base'] }), making(['/d'])]
-    const { problem, steps } = await stoppedBy(runAll(calls, ['instance'], world))
+    const { problem, steps } = await stoppedBy(runAll(() => calls, ['instance'], world))
     assert.equal(problem.message, 'Cannot make "/b"')
     assert.deepEqual(steps, ['make changed', 'make failed'])
     assert.deepEqual([...files], ['/a'])
     assert.deepEqual(diary.slice(-2).sort(), ['release base', 'release instance'])
   })
+  const [part, converted] = ['/b.part', '/b.converted']
+  const fetch: Action = { do: 'fetch', url: 'https://example.org/b', to: part, digest: 'sha256:0' }
+  const unpack: Action = { do: 'unpack', from: part, packing: 'xz', to: converted, limit: 1 }
+  const publish: Action = { do: 'publish', from: converted, to: '/b' }
+  for (const [when, actions, code, gone] of [
+    ['a half-made file', [unpack], 'IO_FAILED', [converted]],
+    ['not a download: it goes on there', [fetch, unpack], 'IO_FAILED', [converted]],
+    ['not a download that a tool was missing for', [fetch, unpack], 'TOOL_MISSING', [converted]],
+    ['a download too, when it is no image', [fetch, unpack], 'IMAGE_REJECTED', [part, converted]],
+    ['not what has its name', [unpack, publish], 'IO_FAILED', []],
+    ['not what was only read', [{ do: 'verify', path: part }], 'IO_FAILED', []],
+    ['nothing when it was interrupted', [unpack], 'INTERRUPTED', []],
+  ] as [string, Action[], Code, string[]][])
+    test(`a step that fails takes away ${when}`, async () => {
+      const { world, diary } = fakeWorld()
+      const broken: Action = { do: 'examine', path: '/b', format: 'raw', ceiling: 1 }
+      const perform = async (action: Action) => {
+        // As the real one: once interrupted, it does nothing any more.
+        if (action === broken || (code === 'INTERRUPTED' && diary.includes('over'))) {
+          diary.push('over')
+          throw new Problem('failed', code, 'Cannot', 'none')
+        }
+        await world.perform(action)
+      }
+      const acting = call(
+        defineStep({
+          name: 'acting',
+          summary: '',
+          input: z.strictObject({}),
+          inspect: async () => undefined,
+          plan: () => [...actions, broken],
+        }),
+        {},
+      )
+      const { problem } = await stoppedBy(runAll(() => [acting], [], { ...world, perform }))
+      assert.equal(problem.code, code)
+      assert.deepEqual(
+        diary.filter((line) => line.startsWith('remove')),
+        gone.map((path) => `remove ${path}`),
+      )
+    })
   test('a refusal in the middle gives the locks back too', async () => {
     const { world, diary, making } = fakeWorld()
-    const { problem } = await stoppedBy(runAll([making(['/b'], { after: '/x', locks: ['base'] })], ['instance'], world))
+    const { problem } = await stoppedBy(
+      runAll(() => [making(['/b'], { after: '/x', locks: ['base'] })], ['instance'], world),
+    )
     assert.equal(problem.code, 'MISSING_PREREQUISITE')
     assert.deepEqual(diary.slice(-2).sort(), ['release base', 'release instance'])
   })
   test('a job that is busy has run no step', async () => {
     const { world, diary, making } = fakeWorld()
-    const { problem, steps } = await stoppedBy(runAll([making(['/a'])], ['first', 'busy'], world))
+    const { problem, steps } = await stoppedBy(runAll(() => [making(['/a'])], ['first', 'busy'], world))
     assert.deepEqual([problem.code, problem.kind, steps], ['LOCKED', 'busy', []])
     assert.deepEqual(diary, ['lock first', 'release first'])
   })
   test('a step that is busy is the one that failed', async () => {
     const { world, files, making } = fakeWorld()
-    const { problem, steps } = await stoppedBy(runAll([making(['/a']), making(['/b'], { locks: ['busy'] })], [], world))
+    const { problem, steps } = await stoppedBy(
+      runAll(() => [making(['/a']), making(['/b'], { locks: ['busy'] })], [], world),
+    )
     assert.deepEqual([problem.code, steps], ['LOCKED', ['make changed', 'make failed']])
     assert.deepEqual([...files], ['/a'])
   })
   test('a lock that was taken from us costs work, never data: nothing is done any more', async () => {
     const { world, files, making } = fakeWorld()
-    const { problem } = await stoppedBy(runAll([making(['/a'], { locks: ['stolen'] })], [], world))
+    const { problem } = await stoppedBy(runAll(() => [making(['/a'], { locks: ['stolen'] })], [], world))
     assert.deepEqual([problem.code, [...files]], ['LOCKED', []])
   })
   test('a step after which something is left to do has failed, and is not tried again', async () => {
     const { world, diary, making, never } = fakeWorld()
-    const { problem, steps } = await stoppedBy(runAll([never, making(['/a'])], ['instance'], world))
+    const { problem, steps } = await stoppedBy(runAll(() => [never, making(['/a'])], ['instance'], world))
     assert.deepEqual([problem.code, problem.kind], ['NOT_SETTLED', 'failed'])
     assert.match(problem.message, /^Cannot finish "never": .*: remove \/ghost$/)
     assert.deepEqual(steps, ['never failed'])

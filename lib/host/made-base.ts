@@ -1,0 +1,39 @@
+import { dirname } from 'node:path'
+import { type Action, run } from '../job/action.ts'
+import { partOf, recordOf } from '../job/layout.ts'
+import { baseAt, leftoversOf } from './bases.ts'
+import type { FileFacts } from './files.ts'
+import type { Maker } from './mkfs.ts'
+
+/** A base that a program makes on this host, as it is found: `maker` only where it is still to be made. */
+export interface FoundMade {
+  base: FileFacts | undefined
+  leftovers: string[]
+  maker: (Maker & { tool: string }) | undefined
+}
+
+/** Look for the base; only where it is absent is it found out how to make it. @param makerOf for the part's path */
+export async function lookForMade(
+  base: string,
+  makerOf: (mkfs: typeof import('./mkfs.ts'), part: string) => Maker,
+): Promise<FoundMade> {
+  const facts = { base: baseAt(base), leftovers: leftoversOf(base) }
+  if (facts.base) return { ...facts, maker: undefined }
+  const maker = makerOf(await import('./mkfs.ts'), partOf(base))
+  const { toolVersion } = await import('./ask.ts')
+  return { ...facts, maker: { ...maker, tool: await toolVersion(maker.argv[0] ?? '') } }
+}
+
+/** What is missing until the base is there: a sparse file, the program, the record of it, and the name. @param size bytes */
+export function planMade(base: string, size: number, { leftovers, maker }: FoundMade, why: string): Action[] {
+  if (!maker) return leftovers.map((path) => ({ do: 'remove', path }))
+  const part = partOf(base)
+  const { argv, env, deterministic, tool } = maker
+  return [
+    { do: 'mkdir', path: dirname(base), mode: 0o755 },
+    { do: 'allocate', path: part, size },
+    run(argv, why, { writes: part, ...(env ? { env } : {}) }),
+    { do: 'record', path: recordOf(base), of: part, fields: { tool, arguments: argv, deterministic } },
+    { do: 'publish', from: part, to: base },
+  ]
+}

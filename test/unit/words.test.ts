@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { z } from 'zod'
+import { type Command, readAllWords, readPlainWords, readWords } from '../../lib/cli/flags.ts'
+import { Bytes, Format } from '../../lib/job/spec.ts'
+
+const command: Command = {
+  name: 'try',
+  summary: 'for this test',
+  positional: ['name'],
+  job: z.strictObject({
+    name: z.string(),
+    root: Bytes.optional(),
+    format: Format.optional(),
+    vcpus: z.number().int().optional(),
+    kind: z.enum(['linux', 'windows']).default('linux'),
+    hard: z.boolean().optional(),
+    property: z.array(z.string()).optional(),
+  }),
+}
+
+const globals = ['config', 'instances', 'store', 'json', 'dry-run', 'progress', 'quiet', 'verbose', 'lock-wait', 'yes']
+const known = (typed: { job: object; globals: Record<string, unknown> }) => ({
+  job: { ...typed.job },
+  globals: Object.fromEntries(globals.map((name) => [name, typed.globals[name]])),
+})
+
+/** Words that are read without yargs: it must read the same in them. */
+const plain = [
+  'vm',
+  'vm --root 20G',
+  '--root 20G vm',
+  '--root 20G vm --vcpus 2 --kind windows --format vhd',
+  'vm --hard --json',
+  '--json --dry-run vm --instances /i --store dir:/s --lock-wait 5 --progress json',
+  'vm --vcpus 02',
+  'a=b --config x=y',
+]
+
+for (const line of plain)
+  test(`the same with and without yargs: ${line}`, async () => {
+    const words = line.split(' ')
+    const typed = readPlainWords(command, words)
+    assert.ok(typed)
+    assert.deepEqual(known(typed), known(await readAllWords(command, words)))
+  })
+
+/** Words that only yargs reads, or refuses in its own words. */
+const other = [
+  '',
+  'vm --root',
+  'vm --root=20G',
+  'vm --root 20G --root 30G',
+  'vm --root -1',
+  'vm --root "20G"',
+  "vm --instances '/i'",
+  'vm --hard true',
+  'vm --json false',
+  'vm --progress loud',
+  'vm --root 20=G',
+  'vm --kind beos',
+  'vm --property a=b',
+  'vm --property a b',
+  'vm two',
+  'vm --name other',
+  'vm --unknown x',
+  'vm --constructor x',
+  'vm --no-hard',
+  'vm -h',
+  'vm -- --root',
+  'vm --',
+]
+
+for (const line of other)
+  test(`left to yargs: ${line}`, () =>
+    assert.equal(readPlainWords(command, line.split(' ').filter(Boolean)), undefined))
+
+test('an unknown flag is refused', () =>
+  assert.rejects(readWords(command, ['vm', '--rot', '20G']), { code: 'BAD_SPEC', message: /--rot/ }))

@@ -20,13 +20,13 @@ interface Entry {
 const loaded = async (
   loaders: Record<
     string,
-    () => Promise<{ name: string; summary: string } & ({ job: z.ZodType } | { input: z.ZodType })>
+    () => Promise<{ name: string; summary: string } & ({ job: z.ZodType } | { input: () => z.ZodType })>
   >,
 ): Promise<Entry[]> =>
   Promise.all(
     Object.values(loaders).map(async (load) => {
       const found = await load()
-      return { name: found.name, summary: found.summary, job: 'job' in found ? found.job : found.input }
+      return { name: found.name, summary: found.summary, job: 'job' in found ? found.job : found.input() }
     }),
   )
 

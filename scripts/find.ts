@@ -15,7 +15,7 @@ export async function taskNamed(name: string): Promise<Found> {
   if (pipelines[name]) return { kind: 'pipeline', command: await pipelines[name]() }
   if (queries[name]) return { kind: 'query', command: await queries[name]() }
   const step = name.startsWith('step ') ? await steps[name.slice('step '.length)]?.() : undefined
-  if (step) return { kind: 'step', command: { ...step, name, job: step.input }, call: (input) => ({ step, input }) }
+  if (step) return { kind: 'step', command: { ...step, name, job: step.input() }, call: (input) => ({ step, input }) }
   const family = [
     ...Object.keys({ ...pipelines, ...queries }),
     ...Object.keys(steps).map((key) => `step ${key}`),

@@ -68,7 +68,7 @@ export async function runTask(
       pipeline
         ? pipeline.calls(job, await pipeline.look(job, settings), settings)
         : task.kind === 'step'
-          ? [task.call(typed.job)]
+          ? [task.call(job)]
           : []
     let done: StepResult[] = await planAll(await callsOf(), settings)
     let fetched = 0
@@ -145,7 +145,7 @@ async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, ty
           message: `waiting for ${name}: pid ${pid} on ${host} has it for "${other}" since ${since}`,
         }),
     })
-  return { settings, tell, lock, effects, perform: effects.perform.bind(effects) }
+  return { settings, tell, lock, effects, perform: effects.perform.bind(effects), flush: effects.flush.bind(effects) }
 }
 
 /** @throws {Problem} CONFIRMATION_NEEDED unless somebody says yes */

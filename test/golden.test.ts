@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { play, type Runtime, stories } from './golden/play.ts'
 
 /** Stories that are told again with the sources under the other runtimes: few, as these start slowly. */
-const told = ['first-create', 'job', 'version']
+const told = ['dry-run', 'first-create', 'version']
 
 /** STORY=NAME plays only that one. */
 const wanted = stories().filter((story) => !process.env['STORY'] || story === process.env['STORY'])

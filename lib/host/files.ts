@@ -141,18 +141,16 @@ export function flush(path: string): void {
   }
 }
 
-/** Give a flushed part its final name: a reader finds the whole file or none. */
+/** Give a flushed part its final name: a reader finds the whole file or none. The name itself is not flushed yet. */
 export function publish(part: string, path: string): void {
   flush(part)
   renameSync(part, path)
-  flush(dirname(path))
 }
 
-/** A small file, whole or not at all. */
+/** A small file, whole or not at all. The name itself is not flushed yet. */
 export function writeWhole(path: string, text: string, mode: number): void {
   writePart(partOf(path), Buffer.from(text), 0, mode)
   renameSync(partOf(path), path)
-  flush(dirname(path))
 }
 
 export function makeDirectory(path: string, mode: number): void {

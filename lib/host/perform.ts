@@ -16,6 +16,9 @@ import {
   writeWhole,
 } from './files.ts'
 
+/** What may stand beside names that are not flushed yet. */
+const adding: Action['do'][] = ['mkdir', 'write', 'allocate', 'overlay', 'publish']
+
 type Of<K extends Action['do']> = Extract<Action, { do: K }>
 
 /** What one task has done and measured: bytes that came over the network, and facts of the files it made. */
@@ -24,6 +27,8 @@ export class Effects {
   readonly #tell: Tell
   readonly #signal: AbortSignal
   readonly #measured = new Map<string, Record<string, unknown>>()
+  /** Directories with a new name that a power cut could still take away. */
+  readonly #unflushed = new Set<string>()
 
   constructor(tell: Tell, signal: AbortSignal) {
     this.#tell = tell
@@ -37,11 +42,19 @@ export class Effects {
   async perform(action: Action): Promise<void> {
     this.#signal.throwIfAborted()
     try {
+      // Of files that only add, any may survive a power cut without the others. All else comes after them.
+      if (!adding.includes(action.do)) this.flush()
       await this.#do(action)
     } catch (error) {
       if (error instanceof Problem || this.#signal.aborted) throw error
       explainSystemError(error)
     }
+  }
+
+  /** True afterwards: every name that was given is on the device. */
+  flush(): void {
+    for (const directory of this.#unflushed) flush(directory)
+    this.#unflushed.clear()
   }
 
   #do(action: Action): Promise<void> | void {
@@ -51,6 +64,7 @@ export class Effects {
       case 'mkdir':
         return makeDirectory(action.path, action.mode)
       case 'write':
+        this.#unflushed.add(dirname(action.path))
         return writeWhole(action.path, action.text, action.mode)
       case 'allocate':
         return allocate(action.path, action.size)
@@ -71,10 +85,11 @@ export class Effects {
       case 'record':
         return this.#record(action)
       case 'publish':
+        this.#unflushed.add(dirname(action.to))
         return publish(action.from, action.to)
       case 'rename':
-        renameSync(action.from, action.to)
-        return flush(dirname(action.to))
+        this.#unflushed.add(dirname(action.to))
+        return renameSync(action.from, action.to)
       case 'remove':
         return removeFile(action.path)
       case 'rmdir':
@@ -213,5 +228,6 @@ export class Effects {
       `${JSON.stringify({ version: 1, ...fields, ...this.#measured.get(of), size, stamp }, null, 2)}\n`,
       0o644,
     )
+    flush(dirname(path)) // a base is never there without it
   }
 }

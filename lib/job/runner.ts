@@ -11,6 +11,8 @@ export interface World {
   tell: Tell
   /** Do one action. @throws {Problem} when it cannot be done */
   perform: (action: Action) => Promise<void>
+  /** True afterwards: what was done survives a power cut. */
+  flush: () => void
   /** Hold a lock until it is given back. */
   lock: (name: string) => Promise<Held>
 }
@@ -79,9 +81,6 @@ async function planOf({ step, input }: Call, settings: Settings, ahead: Readonly
   return step.plan(input, await step.inspect(input, settings, ahead))
 }
 
-/** The same call, its input checked and in its final form. */
-const checked = ({ step, input }: Call): Call => ({ step, input: step.input.parse(input) })
-
 /**
  * The whole plan, with nothing changed: this is the dry run, and it comes before every run, so that whatever can be
  * refused is refused while everything is still as it was.
@@ -93,7 +92,7 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
   for (const call of calls) {
     const { name } = call.step
     try {
-      const actions = await planOf(checked(call), settings, ahead)
+      const actions = await planOf(call, settings, ahead)
       for (const path of actions.flatMap(published)) ahead.add(path)
       results.push(asResult(name, actions, actions.length > 0 ? 'planned' : 'ok'))
     } catch (problem) {
@@ -137,7 +136,7 @@ export async function runAll(
   let begun: Action[] = []
   try {
     await hold(jobLocks)
-    const calls = (await callsOf()).map(checked)
+    const calls = await callsOf()
     const needs = calls.map(({ step, input }) => step.locks?.(input) ?? [])
     for (const [index, call] of calls.entries()) {
       name = call.step.name
@@ -152,6 +151,7 @@ export async function runAll(
         await world.perform(action)
       }
       begun = []
+      if (actions.length > 0) world.flush()
       if (actions.length > 0) await settle(call, world.settings)
       results.push(asResult(name, actions, actions.length > 0 ? 'changed' : 'ok', (performance.now() - started) / 1000))
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })

@@ -9,7 +9,8 @@ import type { Settings } from './settings.ts'
 export interface Step<I extends z.ZodType = z.ZodType, F = unknown> {
   name: string
   summary: string
-  input: I
+  /** Made when it is asked for: a pipeline's calls are checked by the compiler, and need not wait for it. */
+  input: () => I
   /** Names of the locks that it needs (`base.NAME`, `instance.NAME`): held from the last look to the end. */
   locks?: (input: z.output<I>) => string[]
   /** `ahead`: paths that earlier steps of the same plan are going to make; empty when it is about to run. */
@@ -47,8 +48,8 @@ export const defineStep = <I extends z.ZodType, F>(step: Step<I, F>): Step<I, F>
 
 export const definePipeline = <J extends z.ZodType, C>(pipeline: Pipeline<J, C>): Pipeline<J, C> => pipeline
 
-/** A step call whose input is checked by the compiler; the runner checks it again against the schema. */
-export const call = <I extends z.ZodType, F>(step: Step<I, F>, input: z.input<I>): Call => ({
+/** A step call; what it is given is in its final form, and checked by the compiler. */
+export const call = <I extends z.ZodType, F>(step: Step<I, F>, input: z.output<I>): Call => ({
   step: step as unknown as Step,
   input,
 })

@@ -13,19 +13,20 @@ import { showUrl } from '../../lib/job/url.ts'
 export const cacheBase = defineStep({
   name: 'cache-base',
   summary: 'Make a raw base in the cache from an image: fetch, verify, examine, convert, publish',
-  input: z.strictObject({
-    from: z.string().describe('image file (absolute path) or http(s) URL'),
-    digest: Digest.describe('what its bytes must have: sha256:HEX or sha512:HEX'),
-    format: Format.describe('format of the image'),
-    packing: z
-      .enum(Object.keys(packers) as [Packing, ...Packing[]])
-      .optional()
-      .describe('how the file is packed'),
-    base: AbsolutePath.describe('base that it is to become, in _base'),
-    id: z.string().optional().describe('id of the image, for the record'),
-    size: z.number().int().optional().describe('size of the file, in bytes'),
-    stamp: z.string().optional().describe('what the file was when the digest was proven'),
-  }),
+  input: () =>
+    z.strictObject({
+      from: z.string().describe('image file (absolute path) or http(s) URL'),
+      digest: Digest.describe('what its bytes must have: sha256:HEX or sha512:HEX'),
+      format: Format.describe('format of the image'),
+      packing: z
+        .enum(Object.keys(packers) as [Packing, ...Packing[]])
+        .optional()
+        .describe('how the file is packed'),
+      base: AbsolutePath.describe('base that it is to become, in _base'),
+      id: z.string().optional().describe('id of the image, for the record'),
+      size: z.number().int().optional().describe('size of the file, in bytes'),
+      stamp: z.string().optional().describe('what the file was when the digest was proven'),
+    }),
   locks: ({ base }) => [baseLock(base)],
   inspect: async ({ base, from, format, packing, stamp }, { image_ceiling }) => {
     const found = baseAt(base)

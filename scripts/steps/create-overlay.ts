@@ -12,11 +12,12 @@ import { defineStep } from '../../lib/job/step.ts'
 export const createOverlay = defineStep({
   name: 'create-overlay',
   summary: 'Put a copy-on-write disk on a base',
-  input: z.strictObject({
-    disk: AbsolutePath.describe('overlay to make'),
-    base: AbsolutePath.describe('raw base that it is to stand on'),
-    size: Bytes.describe('size that the guest is to see'),
-  }),
+  input: () =>
+    z.strictObject({
+      disk: AbsolutePath.describe('overlay to make'),
+      base: AbsolutePath.describe('raw base that it is to stand on'),
+      size: Bytes.describe('size that the guest is to see'),
+    }),
   // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
   locks: ({ base }) => [baseLock(base)],
   inspect: async ({ disk, base }, _, ahead) => ({

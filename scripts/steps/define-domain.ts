@@ -9,12 +9,13 @@ import { defineStep } from '../../lib/job/step.ts'
 export const defineDomain = defineStep({
   name: 'define-domain',
   summary: 'Make the domain known to libvirt',
-  input: z.strictObject({
-    uri: z.string().describe('libvirt, such as qemu:///system'),
-    name: InstanceName,
-    uuid: z.uuid().describe('of the domain'),
-    xml: AbsolutePath.describe('its definition'),
-  }),
+  input: () =>
+    z.strictObject({
+      uri: z.string().describe('libvirt, such as qemu:///system'),
+      name: InstanceName,
+      uuid: z.uuid().describe('of the domain'),
+      xml: AbsolutePath.describe('its definition'),
+    }),
   inspect: async ({ uri, name, xml }, _, ahead) => ({
     domain: await domainAt(uri, name),
     isWritten: ahead.has(xml) || textAt(xml) !== undefined,

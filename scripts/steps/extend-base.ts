@@ -11,11 +11,12 @@ import { defineStep } from '../../lib/job/step.ts'
 export const extendBase = defineStep({
   name: 'extend-base',
   summary: 'Make a copy of a base in the size of a disk (only for base_layout: sized)',
-  input: z.strictObject({
-    base: AbsolutePath.describe('base to copy'),
-    sized: AbsolutePath.describe('base that it is to become, in _base'),
-    size: Bytes.describe('size it is to have, whole GiB'),
-  }),
+  input: () =>
+    z.strictObject({
+      base: AbsolutePath.describe('base to copy'),
+      sized: AbsolutePath.describe('base that it is to become, in _base'),
+      size: Bytes.describe('size it is to have, whole GiB'),
+    }),
   locks: ({ base, sized }) => [baseLock(base), baseLock(sized)],
   inspect: async ({ base, sized }, _, ahead) => ({
     base: baseAt(base),

@@ -26,18 +26,19 @@ function differenceOf(known: ImageRecord, wanted: Facts): string | undefined {
 export const importImage = defineStep({
   name: 'import-image',
   summary: 'Take an image file into the directory store: copy, hash, examine, record',
-  input: z.strictObject({
-    file: AbsolutePath.describe('image file'),
-    directory: AbsolutePath.describe('directory of the store'),
-    name: ImageName.describe('name it is to have'),
-    format: Format.describe('format of the image'),
-    packing: z
-      .enum(Object.keys(packers) as [Packing, ...Packing[]])
-      .optional()
-      .describe('how the file is packed'),
-    checksum: Digest.optional().describe('what its bytes must have: sha256:HEX or sha512:HEX'),
-    properties: z.record(z.string(), z.string()).default({}).describe('kept with it'),
-  }),
+  input: () =>
+    z.strictObject({
+      file: AbsolutePath.describe('image file'),
+      directory: AbsolutePath.describe('directory of the store'),
+      name: ImageName.describe('name it is to have'),
+      format: Format.describe('format of the image'),
+      packing: z
+        .enum(Object.keys(packers) as [Packing, ...Packing[]])
+        .optional()
+        .describe('how the file is packed'),
+      checksum: Digest.optional().describe('what its bytes must have: sha256:HEX or sha512:HEX'),
+      properties: z.record(z.string(), z.string()).default({}).describe('kept with it'),
+    }),
   locks: ({ name }) => [`image.${name}`],
   inspect: async ({ file, directory, name, format, packing, checksum }, { image_ceiling }) => {
     const target = `${directory}/${name}.${format}${packing ? `.${packing}` : ''}`

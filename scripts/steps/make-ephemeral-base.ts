@@ -19,11 +19,12 @@ const smallest: Record<EphemeralFormat, number> = {
 export const makeEphemeralBase = defineStep({
   name: 'make-ephemeral-base',
   summary: 'Make the base of ephemeral disks of one size: an empty file system labelled ephemeral0',
-  input: z.strictObject({
-    base: AbsolutePath.describe('base that it is to become, in _base'),
-    size: Bytes.describe('size of the file system'),
-    format: EphemeralFormat.describe('file system'),
-  }),
+  input: () =>
+    z.strictObject({
+      base: AbsolutePath.describe('base that it is to become, in _base'),
+      size: Bytes.describe('size of the file system'),
+      format: EphemeralFormat.describe('file system'),
+    }),
   locks: ({ base }) => [baseLock(base)],
   inspect: ({ base, size, format }) =>
     lookForMade(base, ({ mkfsCommand }, path) => mkfsCommand({ path, format, size })),

@@ -12,14 +12,15 @@ const hasGenisoimage = async () => (await (await import('../../lib/host/ask.ts')
 export const makeSeed = defineStep({
   name: 'make-seed',
   summary: 'Make the seed CD that cloud-init reads (NoCloud)',
-  input: z.strictObject({
-    seed: AbsolutePath.describe('ISO image to make'),
-    'user-data': FilePath.optional().describe('cloud-init user data'),
-    'meta-data': FilePath.optional().describe('cloud-init meta data'),
-    'network-config': FilePath.optional().describe('cloud-init network configuration'),
-    'instance-id': z.string().describe('tells cloud-init whether this is the first boot'),
-    hostname: z.string().describe('name that the guest is to have'),
-  }),
+  input: () =>
+    z.strictObject({
+      seed: AbsolutePath.describe('ISO image to make'),
+      'user-data': FilePath.optional().describe('cloud-init user data'),
+      'meta-data': FilePath.optional().describe('cloud-init meta data'),
+      'network-config': FilePath.optional().describe('cloud-init network configuration'),
+      'instance-id': z.string().describe('tells cloud-init whether this is the first boot'),
+      hostname: z.string().describe('name that the guest is to have'),
+    }),
   inspect: async ({ seed, ...given }) => ({
     seed: fileAt(seed),
     staged: namesIn(`${seed}.d`),

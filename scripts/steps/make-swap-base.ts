@@ -9,10 +9,11 @@ import { defineStep } from '../../lib/job/step.ts'
 export const makeSwapBase = defineStep({
   name: 'make-swap-base',
   summary: 'Make the base of swap disks of one size',
-  input: z.strictObject({
-    base: AbsolutePath.describe('base that it is to become, in _base'),
-    size: Bytes.describe('size of the swap space, whole MiB'),
-  }),
+  input: () =>
+    z.strictObject({
+      base: AbsolutePath.describe('base that it is to become, in _base'),
+      size: Bytes.describe('size of the swap space, whole MiB'),
+    }),
   locks: ({ base }) => [baseLock(base)],
   inspect: ({ base, size }) => lookForMade(base, ({ mkswapCommand }, path) => mkswapCommand({ path, size })),
   plan({ base, size }, found): Action[] {

@@ -9,10 +9,11 @@ import { defineStep } from '../../lib/job/step.ts'
 export const removeImage = defineStep({
   name: 'remove-image',
   summary: 'Remove an image from the directory store; bases made of it stay',
-  input: z.strictObject({
-    directory: AbsolutePath.describe('directory of the store'),
-    name: ImageName.describe('name of the image'),
-  }),
+  input: () =>
+    z.strictObject({
+      directory: AbsolutePath.describe('directory of the store'),
+      name: ImageName.describe('name of the image'),
+    }),
   locks: ({ name }) => [`image.${name}`],
   inspect: async ({ directory, name }) => {
     const record = recordIn(directory, name)

@@ -12,7 +12,7 @@ const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf)])
 export const removeInstance = defineStep({
   name: 'remove-instance',
   summary: "Remove an instance's directory: the files that cowhand made, never a base",
-  input: z.strictObject({ directory: AbsolutePath.describe("the instance's directory") }),
+  input: () => z.strictObject({ directory: AbsolutePath.describe("the instance's directory") }),
   inspect: async ({ directory }) => ({
     names: namesIn(directory),
     staged: namesIn(`${directory}/disk.config.d`),

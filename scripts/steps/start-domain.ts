@@ -8,7 +8,7 @@ import { defineStep } from '../../lib/job/step.ts'
 export const startDomain = defineStep({
   name: 'start-domain',
   summary: 'Start the guest',
-  input: z.strictObject({ uri: z.string().describe('libvirt, such as qemu:///system'), name: InstanceName }),
+  input: () => z.strictObject({ uri: z.string().describe('libvirt, such as qemu:///system'), name: InstanceName }),
   inspect: ({ uri, name }) => domainAt(uri, name),
   plan({ uri, name }, domain): Action[] {
     if (!domain)

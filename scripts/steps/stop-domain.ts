@@ -8,11 +8,12 @@ import { defineStep } from '../../lib/job/step.ts'
 export const stopDomain = defineStep({
   name: 'stop-domain',
   summary: 'Switch the guest off at once, as by pulling the plug',
-  input: z.strictObject({
-    uri: z.string().describe('libvirt, such as qemu:///system'),
-    name: InstanceName,
-    uuid: z.uuid().describe('of the domain: another one of this name is left alone'),
-  }),
+  input: () =>
+    z.strictObject({
+      uri: z.string().describe('libvirt, such as qemu:///system'),
+      name: InstanceName,
+      uuid: z.uuid().describe('of the domain: another one of this name is left alone'),
+    }),
   inspect: ({ uri, name }) => domainAt(uri, name),
   plan({ uri, name, uuid }, domain): Action[] {
     if (!domain || domain.state === 'shut off') return []

@@ -110,7 +110,7 @@ default the overlay is larger than its base, and nothing is copied.
     mkdir ./from-file/_base
     examine ./images/debian.qcow2 (qcow2)
     qemu-img check -q -f qcow2 ./images/debian.qcow2
-    qemu-img convert -p -t none -W -m 16 -f qcow2 -O raw ./images/debian.qcow2 ./from-file/_base/<sha1>.converted  [1.3M of space]
+    qemu-img convert -p -W -m 16 -f qcow2 -O raw ./images/debian.qcow2 ./from-file/_base/<sha1>.converted  [1.3M of space]
     record ./from-file/_base/<sha1>.json
     publish ./from-file/_base/<sha1>.converted ./from-file/_base/<sha1>
   extend-base: changed

@@ -23,7 +23,7 @@ space that it may take. It changes nothing, and makes no directory either.
     mkdir ./instances/_base
     examine ./images/debian.qcow2 (qcow2)
     qemu-img check -q -f qcow2 ./images/debian.qcow2
-    qemu-img convert -p -t none -W -m 16 -f qcow2 -O raw ./images/debian.qcow2 ./instances/_base/<sha1>.converted  [1.3M of space]
+    qemu-img convert -p -W -m 16 -f qcow2 -O raw ./images/debian.qcow2 ./instances/_base/<sha1>.converted  [1.3M of space]
     record ./instances/_base/<sha1>.json
     publish ./instances/_base/<sha1>.converted ./instances/_base/<sha1>
   record-instance: planned

@@ -13,7 +13,7 @@ qemu-img convert -f raw -O qcow2 debian.raw debian.qcow2
 rm debian.raw
 
 # What differs from run to run, or from host to host, by its meaning:
-# names that are digests, the story's own directory, uuids, MAC addresses, times, space in use.
+# names that are digests, the story's own directory, uuids, MAC addresses, times, space in use, O_DIRECT.
 norm() {
   sed -E \
     -e "s#$here#.#g; s#\bon $(hostname)\b#on <host>#g" \
@@ -25,7 +25,7 @@ norm() {
     -e 's#("actualSize": ?)[0-9]+#\1<bytes>#g; s#\b[0-9.]+[KMGT]? on disk#<used> on disk#g' \
     -e 's#^((web|vm)[^ ]* .*) [0-9.]+[KMGT]?$#\1 <used>#' \
     -e 's#(\bwrite [^ ]+) \([0-9]+ bytes\)#\1 (<size> bytes)#; s#└─#`-#; s#…#...#g' \
-    -e 's#\bpid [0-9]+#pid <pid>#g; s#http://127.0.0.1:[0-9]+#http://127.0.0.1:<port>#g'
+    -e 's#convert -p -t none#convert -p#; s#\bpid [0-9]+#pid <pid>#g; s#http://127.0.0.1:[0-9]+#http://127.0.0.1:<port>#g'
 }
 
 # serve DIRECTORY [RATE]: a web server of its files, as $url; those called slow* come with RATE bytes a second.

@@ -49,7 +49,7 @@ An instance, step by step. First the image and its base; to be asked again does 
     verify ./debian.qcow2 (sha256:<sha256>)
     examine ./debian.qcow2 (qcow2)
     qemu-img check -q -f qcow2 ./debian.qcow2
-    qemu-img convert -p -t none -W -m 16 -f qcow2 -O raw ./debian.qcow2 ./instances/_base/<sha1>.converted  [1.3M of space]
+    qemu-img convert -p -W -m 16 -f qcow2 -O raw ./debian.qcow2 ./instances/_base/<sha1>.converted  [1.3M of space]
     record ./instances/_base/<sha1>.json
     publish ./instances/_base/<sha1>.converted ./instances/_base/<sha1>
   step cache-base: 1 of 1 steps to do (about 1.3M of space); nothing was changed

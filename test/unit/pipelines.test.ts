@@ -18,7 +18,7 @@ const settings = (more: object = {}) => Settings.parse({ instances: '/i', store:
 /** The calls as data, each checked against its step's schema; what is undefined is left out. */
 const said = (calls: Call[]): [step: string, input: unknown][] =>
   calls.map(({ step, input }) => {
-    step.input.parse(input)
+    step.input().parse(input)
     return [step.name, JSON.parse(JSON.stringify(input))]
   })
 

@@ -96,7 +96,7 @@ plans(
   ],
 )
 test('write-domain: nobody else may read the definition, and the console has the mode of S12', () => {
-  const input = writeDomain.input.parse({ directory: '/i/vm1', name: 'vm1', uuid, disks: ['disk=vda'] })
+  const input = writeDomain.input().parse({ directory: '/i/vm1', name: 'vm1', uuid, disks: ['disk=vda'] })
   const found = {
     isWritten: false,
     hasConsole: false,

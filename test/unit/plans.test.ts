@@ -324,7 +324,13 @@ const iso = `genisoimage -quiet -output ${seed}.part -volid cidata -joliet -rock
 plans(
   makeSeed,
   { seed, 'user-data': 'u', 'instance-id': 'id', hostname: 'vm1' },
-  { seed: undefined, staged: undefined, leftover: false, maker: ['genisoimage'], texts: ['#cloud-config\n', undefined, undefined] },
+  {
+    seed: undefined,
+    staged: undefined,
+    leftover: false,
+    maker: ['genisoimage'],
+    texts: ['#cloud-config\n', undefined, undefined],
+  },
   [
     {
       name: 'it is not there: what is staged for it goes at once',

@@ -24,7 +24,7 @@ export function plans<I extends z.ZodType, F extends object>(
   describe(step.name, () => {
     for (const row of rows)
       test(row.name, () => {
-        const given = step.input.parse({ ...(input as object), ...row.input })
+        const given = step.input().parse({ ...(input as object), ...row.input })
         const plan = () => step.plan(given, { ...found, ...row.found }).map(sayAction)
         if (typeof row.then !== 'string') return assert.deepEqual(plan(), row.then)
         assert.throws(plan, (error) => error instanceof Problem && error.code === row.then && error.remedy.length > 0)

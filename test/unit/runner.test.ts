@@ -25,6 +25,7 @@ function fakeWorld() {
       if (action.do === 'mkdir') files.add(action.path)
       if (action.do === 'remove') files.delete(action.path)
     },
+    flush: () => void diary.push('flush'),
     lock: async (name) => {
       if (name === 'busy') throw new Problem('busy', 'LOCKED', 'Cannot lock "busy": it is held', 'wait')
       diary.push(`lock ${name}`)
@@ -40,12 +41,13 @@ function fakeWorld() {
   const make = defineStep({
     name: 'make',
     summary: '',
-    input: z.strictObject({
-      paths: z.array(z.string()),
-      after: z.string().optional(),
-      foreign: z.string().optional(),
-      locks: z.array(z.string()).default([]),
-    }),
+    input: () =>
+      z.strictObject({
+        paths: z.array(z.string()),
+        after: z.string().optional(),
+        foreign: z.string().optional(),
+        locks: z.array(z.string()).default([]),
+      }),
     locks: ({ locks }) => locks,
     inspect: async ({ paths, after, foreign }, _, ahead) => {
       diary.push(`look at ${paths}`)
@@ -62,13 +64,13 @@ function fakeWorld() {
     },
   })
   const making = (paths: string[], more: { after?: string; foreign?: string; locks?: string[] } = {}): Call =>
-    call(make, { paths, ...more })
+    call(make, { paths, locks: [], ...more })
   /** A step that always finds something to do. */
   const never = call(
     defineStep({
       name: 'never',
       summary: '',
-      input: z.strictObject({}),
+      input: () => z.strictObject({}),
       inspect: async () => undefined,
       plan: () => [{ do: 'remove', path: '/ghost' }],
     }),
@@ -129,12 +131,6 @@ describe('the whole plan', () => {
     const { problem } = await stoppedBy(planAll([making(['/a']), making(['/b'], { after: '/x' })], settings))
     assert.equal(problem.code, 'MISSING_PREREQUISITE')
   })
-  test('refuses an input that is none before it looks', async () => {
-    const { diary, making } = fakeWorld()
-    const broken = { ...making([]), input: { paths: 'no list' } }
-    await assert.rejects(planAll([broken], settings), Stopped)
-    assert.deepEqual(diary, [])
-  })
 })
 
 describe('a run', () => {
@@ -146,6 +142,7 @@ describe('a run', () => {
       'look at /a',
       'make running',
       'mkdir /a',
+      'flush',
       'look at /a',
       'make changed',
       'look at /b',
@@ -166,15 +163,15 @@ describe('a run', () => {
     await runAll(() => calls, ['instance'], world)
     const kept = diary.filter((line) => !/^(look|make)/.test(line))
     assert.deepEqual(kept, [
-      ...['lock instance', 'lock base', 'mkdir /a', 'lock sized', 'mkdir /b'],
-      ...['release base', 'release sized', 'mkdir /c', 'release instance'],
+      ...['lock instance', 'lock base', 'mkdir /a', 'flush', 'lock sized', 'mkdir /b', 'flush'],
+      ...['release base', 'release sized', 'mkdir /c', 'flush', 'release instance'],
     ])
   })
   test('keeps a lock over a step that needs none, when a later one needs it again', async () => {
     const { world, diary, making } = fakeWorld()
     const base = { locks: ['base'] }
     await runAll(() => [making(['/a'], base), making(['/b']), making(['/c'], base), making(['/d'])], [], world)
-    const kept = diary.filter((line) => !/^(look|make)/.test(line))
+    const kept = diary.filter((line) => !/^(look|make|flush)/.test(line))
     assert.deepEqual(kept, ['lock base', 'mkdir /a', 'mkdir /b', 'mkdir /c', 'release base', 'mkdir /d'])
   })
   test('takes a lock once, whoever wants it', async () => {
@@ -237,7 +234,7 @@ describe('a run', () => {
         defineStep({
           name: 'acting',
           summary: '',
-          input: z.strictObject({}),
+          input: () => z.strictObject({}),
           inspect: async () => undefined,
           plan: () => [...actions, broken],
         }),

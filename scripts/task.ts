@@ -4,6 +4,7 @@ import { explainSystemError, misuse, Problem, refuse } from '../lib/job/problem.
 import type { Query } from '../lib/job/query.ts'
 import type { Result, StepResult } from '../lib/job/result.ts'
 import type { Settings } from '../lib/job/settings.ts'
+import type { Call } from '../lib/job/step.ts'
 import type { Found } from './find.ts'
 
 /** What one call of the program came to. */
@@ -64,12 +65,13 @@ export async function runTask(
   }
   try {
     const pipeline = task.kind === 'pipeline' ? task.command : undefined
-    const callsOf = async () =>
-      pipeline
-        ? pipeline.calls(job, await pipeline.look(job, settings), settings)
-        : task.kind === 'step'
-          ? [task.call(job)]
-          : []
+    const callsOf = async (): Promise<Call[]> => {
+      if (task.kind === 'step') return [task.call(job)]
+      const found = await task.command.look(job, settings)
+      const reasons = task.command.reasons?.(job, found, settings)
+      if (reasons) result.reasons = reasons
+      return task.command.calls(job, found, settings)
+    }
     let done: StepResult[] = await planAll(await callsOf(), settings)
     let fetched = 0
     if (!dryRun) {

@@ -40,7 +40,9 @@ export function reportTask(
   options: { dryRun: boolean; verbose: boolean; colours: ChalkInstance },
 ): string {
   const { dryRun, verbose, colours } = options
-  const lines = result.steps.flatMap((step) => stepLines(step, dryRun || verbose, colours))
+  const reasons = dryRun || verbose ? (result.reasons ?? []) : []
+  const steps = result.steps.flatMap((step) => stepLines(step, dryRun || verbose, colours))
+  const lines = [...reasons, ...steps]
   const title = [result.task, result.instance].filter(Boolean).join(' ')
   if (dryRun) {
     const planned = result.steps.filter(({ status }) => status !== 'ok')

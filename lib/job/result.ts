@@ -43,6 +43,7 @@ export const Result = z.strictObject({
   ok: z.boolean(),
   changed: z.boolean(),
   instance: z.string().optional(),
+  reasons: z.array(z.string()).optional().describe('decisions on the way to the steps, each with its reason'),
   steps: z.array(StepResult),
   disks: z.array(DiskResult).optional(),
   bytes: z.strictObject({ fetched: bytes('from the store'), sent: bytes('to another host') }).optional(),

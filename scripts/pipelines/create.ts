@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { readOperatorsFile } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
+import type { Image } from '../../lib/image/image.ts'
 import { findImage } from '../../lib/image/store.ts'
 import { imageTypeOf, wayOf } from '../../lib/image/way.ts'
 import * as layout from '../../lib/job/layout.ts'
@@ -89,26 +90,17 @@ export const create = definePipeline({
           : (await import('../../lib/host/domain-xml.ts')).volumesIn(readOperatorsFile(job.xml)),
     }
   },
+  reasons: (_, { image, volumes }, { snapshot_optimization }) => [
+    `root disk: ${wayFor(image, volumes, snapshot_optimization).reason}`,
+  ],
   calls(
     job,
     { image, base, uuid, seed, xml, volumes },
     { instances, base_layout, libvirt_uri, snapshot_optimization },
   ) {
     const { name, root, swap, 'os-type': osType } = job
-    const rootIsVolume = volumes.includes('vda')
-    const delta = image.properties['base_image_id_sha1'] !== undefined
-    const imageType = imageTypeOf(image.properties)
-    const kernel = 'kernel_id' in image.properties || 'ramdisk_id' in image.properties
-    const way = wayOf({
-      imageType,
-      delta,
-      backing: false,
-      allowed: snapshot_optimization,
-      overlays: true,
-      kernel,
-      rootIsVolume,
-    })
-    if (way.optimised || delta)
+    const way = wayFor(image, volumes, snapshot_optimization)
+    if (way.optimised || isDelta(image))
       refuse(
         'UNSUPPORTED',
         `Cannot create "${name}" from "${image.name}": ${way.reason}, and this version makes whole images only`,
@@ -202,6 +194,20 @@ export const create = definePipeline({
     ]
   },
 })
+
+const isDelta = ({ properties }: Image): boolean => properties['base_image_id_sha1'] !== undefined
+
+/** Which way the root disk is made: a new instance has no disk yet, and its disks are overlays. */
+const wayFor = (image: Image, volumes: string[], allowed: boolean) =>
+  wayOf({
+    imageType: imageTypeOf(image.properties),
+    delta: isDelta(image),
+    backing: false,
+    allowed,
+    overlays: true,
+    kernel: 'kernel_id' in image.properties || 'ramdisk_id' in image.properties,
+    rootIsVolume: volumes.includes('vda'),
+  })
 
 /** The calls for a disk on a base that is made, not fetched; none where the disk was not asked for. */
 function madeDisk(

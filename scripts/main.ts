@@ -1,5 +1,6 @@
 import type { Typed } from '../lib/cli/flags.ts'
 import { writeAll } from '../lib/cli/output.ts'
+import { interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
 import manifest from '../package.json' with { type: 'json' }
@@ -84,11 +85,10 @@ export async function main(from: Process): Promise<number> {
   }
   // The caller's habits must not decide what our files look like, nor where programs are found.
   process.umask(0o022)
-  const controller = new AbortController()
   for (const signal of Object.keys(interrupts) as (keyof typeof interrupts)[])
     process.on(signal, () => {
-      if (controller.signal.aborted) process.exit(128 + interrupts[signal])
-      controller.abort(new Interrupted(signal))
+      if (interrupt.signal.aborted) process.exit(128 + interrupts[signal])
+      interrupt.abort(new Interrupted(signal))
     })
   const wantsJson = from.argv.includes('--json')
   let voice: Voice | undefined
@@ -97,7 +97,7 @@ export async function main(from: Process): Promise<number> {
     return voice.tell
   }
   try {
-    const { outcome, typed } = await dispatch(from, tell, controller.signal)
+    const { outcome, typed } = await dispatch(from, tell, interrupt.signal)
     voice?.end()
     if (wantsJson && Object.keys(outcome.document).length > 0) writeAll(1, asJson(outcome.document))
     else if (outcome.wanted && typed.globals['quiet'] !== true) writeAll(1, outcome.text)

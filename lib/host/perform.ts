@@ -142,6 +142,7 @@ export class Effects {
   }
 
   async #copy({ from, to, digest }: Of<'copy'>): Promise<void> {
+    const stamp = fileAt(from)?.stamp
     await this.#run({
       do: 'run',
       argv: ['cp', '--reflink=auto', '--sparse=always', '--no-preserve=mode', '--', from, to],
@@ -149,19 +150,20 @@ export class Effects {
       writes: to,
     })
     try {
-      await this.#prove(to, digest, from)
+      const { rememberDigest } = await import('../image/digest.ts')
+      rememberDigest(from, stamp, await this.#prove(to, digest, from))
     } catch (error) {
       removeFile(to)
       throw error
     }
   }
 
-  #verify({ path, digest }: Of<'verify'>): Promise<void> {
-    return this.#prove(path, digest, path)
+  async #verify({ path, digest }: Of<'verify'>): Promise<void> {
+    await this.#prove(path, digest, path)
   }
 
   /** Hash a file and keep its digest for the record. @param name what the operator calls it */
-  async #prove(path: string, expected: string | undefined, name: string): Promise<void> {
+  async #prove(path: string, expected: string | undefined, name: string): Promise<string> {
     const { hashFile } = await import('../image/digest.ts')
     const told = this.#progress('hash', name)
     const total = fileAt(path)?.size
@@ -172,6 +174,7 @@ export class Effects {
       refuse('CHECKSUM_MISMATCH', message, 'get the file again, or ask its maker for the right checksum')
     }
     this.#measured.set(path, { digest })
+    return digest
   }
 
   async #fetch({ url, to, digest, size }: Of<'fetch'>): Promise<void> {

@@ -49,7 +49,7 @@ export function spaceChecks(
   where: string,
   fs: { bsize: number; blocks: number; bavail: number; files: number; ffree: number },
 ): Check[] {
-  const needs = ['create', 'image add', 'resize', 'migrate', 'snapshot']
+  const needs = ['create', 'image add']
   const free = fs.bavail * fs.bsize
   const share = percent(fs.bavail, fs.blocks)
   const inodes = percent(fs.ffree, fs.files)
@@ -127,9 +127,9 @@ export async function placeChecks(settings: Settings, path: string): Promise<Che
   const store = settings.store.slice('dir:'.length)
   const near = await nearest(instances)
   const groups = await Promise.all([
-    writable(instances, 'instances', ['create', 'resize', 'migrate']),
-    writable(`${instances}/_base`, 'bases', ['create', 'resize', 'migrate']),
-    writable(store, 'store', ['image add', 'snapshot']),
+    writable(instances, 'instances', ['create']),
+    writable(`${instances}/_base`, 'bases', ['create']),
+    writable(store, 'store', ['image add']),
     statfs(near).then((fs) => spaceChecks(near, fs)),
     abilities(near, path),
   ])

@@ -2,6 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { $, type ProcessOutput, quote } from 'zx/core'
 import { fail, Problem } from '../job/problem.ts'
 import { environment } from './environment.ts'
+import { interrupt } from './interrupt.ts'
 import { packageOf } from './tools.ts'
 
 // The one door to zx. Its defaults believe the caller's environment (a shell by PATH, ~/.bashrc, ZX_*): ours do not.
@@ -17,7 +18,7 @@ export interface RunOptions {
   input?: string
   /** Added to the clean environment. */
   env?: Record<string, string>
-  /** Ends the program: SIGTERM to its group, SIGKILL after ten seconds. */
+  /** Ends the program: SIGTERM to its group, SIGKILL after ten seconds. Without it, the interrupt of the run does. */
   signal?: AbortSignal | undefined
   onOutput?: (chunk: string) => void
   /** Exit codes that are answers, not failures. */
@@ -38,14 +39,17 @@ export async function program(
   const tool = argv[0] ?? ''
   for (const argument of argv)
     if (typeof argument !== 'string' || argument.includes('\0')) throw new TypeError('bad argument')
-  options.signal?.throwIfAborted()
+  const signal = options.signal ?? interrupt.signal
+  signal.throwIfAborted()
   const shell = $({
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     env: { ...environment(), ...options.env },
     nothrow: true,
     ...(options.input === undefined ? {} : { input: options.input }),
   })
-  const child = shell`exec setpriv --pdeathsig KILL -- ${argv}`
+  // Who was orphaned before it asked to die with its parent sees that by now, and goes no further.
+  const isOurs = '[ "$PPID" = "$0" ] && exec "$@"'
+  const child = shell`exec setpriv --pdeathsig KILL -- sh -c ${isOurs} ${process.pid} ${argv}`
   if (options.onOutput) {
     const listener = options.onOutput
     child.stdout.on('data', (chunk: Buffer) => listener(String(chunk)))
@@ -62,15 +66,15 @@ export async function program(
     kill('SIGTERM')
     killer = setTimeout(kill, grace, 'SIGKILL')
   }
-  options.signal?.addEventListener('abort', stop, { once: true })
+  signal.addEventListener('abort', stop, { once: true })
   let output: ProcessOutput
   try {
     output = await child
   } finally {
     clearTimeout(killer)
-    options.signal?.removeEventListener('abort', stop)
+    signal.removeEventListener('abort', stop)
   }
-  options.signal?.throwIfAborted()
+  signal.throwIfAborted()
   const code = output.exitCode ?? -1
   if (code !== 0 && !options.accept?.includes(code)) throw explain(tool, code, output.signal, output.stderr)
   return { stdout: output.stdout, code }

@@ -16,9 +16,7 @@ export const packageOf: Record<string, string> = {
   mkswap: 'util-linux',
   'qemu-img': 'qemu-utils',
   'qemu-system-x86_64': 'qemu-system-x86',
-  rsync: 'rsync',
   setpriv: 'util-linux',
-  ssh: 'openssh-client',
   virsh: 'libvirt-clients',
   xorriso: 'xorriso',
   xz: 'xz-utils',
@@ -49,14 +47,4 @@ export function compareVersions(a: string, b: string): number {
     if (difference !== 0) return Math.sign(difference)
   }
   return 0
-}
-
-/**
- * Is this rsync without the holes in its daemon (CVE-2024-12084 … 12088)?
- * @param upstream version that it tells itself
- * @param debian version of its package, where it comes from one: Debian mended 3.2.7 and 3.2.3 in place
- */
-export function rsyncIsMended(upstream: string, debian = ''): boolean {
-  if (compareVersions(upstream, '3.4.0') >= 0) return true
-  return /^3\.2\.7-1\+deb12u([2-9]|\d\d)/.test(debian) || /^3\.2\.3-4\+deb11u([2-9]|\d\d)/.test(debian)
 }

@@ -1,5 +1,6 @@
 import type { Hash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import { fileAt } from '../host/files.ts'
 import { refuse } from '../job/problem.ts'
 import type { Algorithm } from '../job/spec.ts'
 
@@ -71,4 +72,20 @@ export async function hashFile(path: string, algorithm: Algorithm, options: Hash
   } finally {
     await file.close()
   }
+}
+
+const known = new Map<string, string>()
+const keyOf = (path: string, algorithm: string): string => `${algorithm} ${fileAt(path)?.stamp} ${path}`
+
+/** A file's digest, by reading it once: again only when it was written to or replaced since. */
+export async function digestOf(path: string, algorithm: Algorithm, options: HashOptions = {}): Promise<string> {
+  const key = keyOf(path, algorithm)
+  const digest = known.get(key) ?? (await hashFile(path, algorithm, options))
+  known.set(key, digest)
+  return digest
+}
+
+/** Its copy was hashed, and it is as it was before it was copied: it has the same digest. */
+export function rememberDigest(path: string, stamp: string | undefined, digest: string): void {
+  if (fileAt(path)?.stamp === stamp) known.set(keyOf(path, digest.slice(0, digest.indexOf(':'))), digest)
 }

@@ -1,4 +1,5 @@
 import { fileAt, jsonAt, namesIn } from '../host/files.ts'
+import { interrupt } from '../host/interrupt.ts'
 import { recordOf } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
@@ -57,8 +58,8 @@ export async function findInDirectory(reference: string, settings: Settings): Pr
       `see what it has: cowhand image list; or add it: cowhand image add FILE --name ${plain ? reference : 'NAME'}`,
     )
   if (facts.stamp === image.stamp) return image
-  const { hashFile } = await import('./digest.ts')
-  const digest = await hashFile(image.source, image.digest.split(':')[0] as Algorithm, {})
+  const { digestOf } = await import('./digest.ts')
+  const digest = await digestOf(image.source, image.digest.split(':')[0] as Algorithm, { signal: interrupt.signal })
   if (digest !== image.digest) {
     const message = `Cannot use image "${image.name}": its file ${image.source} was replaced since it was added`
     refuse(

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
+import { interrupt } from '../host/interrupt.ts'
 import { baseName, basesOf } from '../job/layout.ts'
 import { misuse, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
@@ -62,7 +63,7 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
   // A cached base needs no server: only a download asks how much there is to come, and whether it will fit.
   if (existsSync(`${basesOf(settings.instances)}/${await baseName(image.id)}`)) return image
   const { headOf } = await import('./fetch.ts')
-  const { bytes, total } = await headOf(url.href, 512)
+  const { bytes, total } = await headOf(url.href, 512, { signal: interrupt.signal })
   const isQcow2 = format === 'qcow2' && !packing && bytes.length >= 32 && bytes.readUInt32BE(0) === 0x514649fb
   const virtualSize = isQcow2 ? Number(bytes.readBigUInt64BE(24)) : format === 'raw' && !packing ? total : undefined
   return { ...image, size: total, virtualSize }
@@ -72,7 +73,7 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
 async function publishedDigest(url: URL, file: string): Promise<string> {
   const { digestFromSums, fetchText } = await import('./fetch.ts')
   for (const name of ['SHA256SUMS', 'SHA512SUMS']) {
-    const text = await fetchText(new URL(name, url).href, { limit: 2 ** 20 })
+    const text = await fetchText(new URL(name, url).href, { limit: 2 ** 20, signal: interrupt.signal })
     const digest = text === undefined ? undefined : digestFromSums(text, file)
     if (digest) return digest
   }

@@ -1,34 +1,51 @@
 import { z } from 'zod'
 import { table } from '../../lib/cli/table.ts'
-import { disksOf, instanceAt, instanceNames } from '../../lib/host/instances.ts'
-import { instanceOf } from '../../lib/job/layout.ts'
+import { disksOf, instanceNames, requireInstance } from '../../lib/host/instances.ts'
+import { Problem } from '../../lib/job/problem.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 import { formatSize } from '../../lib/job/spec.ts'
 
 const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0)
+
+interface Row {
+  name: string
+  image?: string
+  root?: number
+  ephemeral?: number | undefined
+  swap?: number | undefined
+  actualSize?: number
+  problem?: string
+}
+
+/** What a row tells of an instance; one that cannot be read must not hide the others. */
+function rowOf(instances: string, name: string): Row {
+  try {
+    const { root, ephemeral, swap, image } = requireInstance(instances, name)
+    const actualSize = sum(disksOf(instances, name).map((disk) => disk.actualSize))
+    return { name, image: image.name, root, ephemeral, swap, actualSize }
+  } catch (problem) {
+    if (problem instanceof Problem) return { name, problem: problem.message }
+    throw problem
+  }
+}
 
 export const list = defineQuery({
   name: 'list',
   summary: 'List the instances',
   job: z.strictObject({}),
   run: async (_, { instances }) => {
-    const rows = instanceNames(instances).flatMap((name) => {
-      const record = instanceAt(instanceOf(instances, name))
-      if (!record) return []
-      const disks = disksOf(instances, name)
-      const { root, ephemeral, swap, image } = record
-      return [{ name, image: image.name, root, ephemeral, swap, actualSize: sum(disks.map((disk) => disk.actualSize)) }]
-    })
+    const rows = instanceNames(instances).map((name) => rowOf(instances, name))
     const size = (bytes: number | undefined) => (bytes === undefined ? '-' : formatSize(bytes))
     const cells = rows.map((row) => [
       row.name,
-      row.image,
+      row.image ?? '-',
       size(row.root),
       size(row.ephemeral),
       size(row.swap),
       size(row.actualSize),
     ])
+    const problems = rows.flatMap(({ problem }) => problem ?? [])
     const text = rows.length > 0 ? table(['NAME', 'IMAGE', 'ROOT', 'EPHEMERAL', 'SWAP', 'ON DISK'], cells) : ''
-    return { data: { instances: rows }, text }
+    return { data: { instances: rows }, text: [text, ...problems].join('\n'), ok: problems.length === 0 }
   },
 })

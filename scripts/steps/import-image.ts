@@ -1,6 +1,7 @@
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
+import { interrupt } from '../../lib/host/interrupt.ts'
 import { checkable } from '../../lib/host/qemu-img.ts'
 import { recordIn } from '../../lib/image/directory.ts'
 import type { ImageRecord } from '../../lib/image/image.ts'
@@ -44,8 +45,8 @@ export const importImage = defineStep({
     const target = `${directory}/${name}.${format}${packing ? `.${packing}` : ''}`
     const [record, source, kept] = [recordIn(directory, name), fileAt(file, nameTheFile(file)), fileAt(target)]
     const known = record && fileAt(`${directory}/${record.file}`) ? record : undefined
-    const { hashFile } = await import('../../lib/image/digest.ts')
-    const hash = (algorithm = '') => hashFile(file, algorithm as Algorithm, {})
+    const { digestOf } = await import('../../lib/image/digest.ts')
+    const hash = (algorithm = '') => digestOf(file, algorithm as Algorithm, { signal: interrupt.signal })
     return {
       target,
       record,

@@ -106,6 +106,7 @@ default the overlay is larger than its base, and nothing is copied.
 
   $ echo 'base_layout: sized' >>cowhand.yaml
   $ cowhand create web1 --image debian --root 2G --config cowhand.yaml --verbose | norm
+  root disk: create from the whole image
   cache-base: changed
     mkdir ./from-file/_base
     examine ./images/debian.qcow2 (qcow2)

@@ -19,6 +19,7 @@ space that it may take. It changes nothing, and makes no directory either.
   $ create() { cowhand create web1 --image debian --root 2G --ephemeral 1G --swap 256M --user-data web1.yaml "$@"; }
   $ find . | sort >before
   $ create --dry-run | tee planned | norm
+  root disk: create from the whole image
   cache-base: planned
     mkdir ./instances/_base
     examine ./images/debian.qcow2 (qcow2)
@@ -82,6 +83,7 @@ The real run does these very actions:
 When all is done, nothing is left to do; and what is missing in part is done in part:
 
   $ create --dry-run
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok
@@ -94,6 +96,7 @@ When all is done, nothing is left to do; and what is missing in part is done in 
   create web1: nothing to do
   $ rm instances/web1/disk.swap
   $ create --dry-run | norm
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok

@@ -14,6 +14,7 @@ From nothing to a VM's disks: an image is taken into the store, and an instance 
 On success nothing is said, for a script or cron. --verbose names each step (and what it did; `dry-run.t` shows that):
 
   $ create --verbose | grep -v '^ '
+  root disk: create from the whole image
   cache-base: changed
   record-instance: changed
   create-overlay: changed
@@ -137,6 +138,7 @@ The same command again finds everything as it is to be. No file is written to, n
   $ tree() { find instances images -not -path '*/locks*' -type f -printf '%p %i %s %T@ %C@ %m\n' | sort; }
   $ tree >before
   $ create --verbose
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok
@@ -152,6 +154,7 @@ The same command again finds everything as it is to be. No file is written to, n
 A second VM of the same image and sizes needs no more than its overlays:
 
   $ cowhand create web2 --image debian --root 3G --swap 256M --verbose |& norm
+  root disk: create from the whole image
   cache-base: ok
   record-instance: changed
     mkdir ./instances/web2

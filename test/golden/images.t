@@ -148,6 +148,7 @@ A file that was only copied or touched has the same bytes, and is the same image
 
   $ touch images/debian-12.qcow2
   $ cowhand create web1 --image debian-12 --root 2G --verbose
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok
@@ -183,6 +184,7 @@ Remove
 What was made of it lives on:
 
   $ cowhand create vm-bz2 --image bz2 --root 16M --verbose
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok

@@ -13,6 +13,7 @@ JSON, in a file or on standard input.
   > vcpus: 2
   > YAML
   $ cowhand run web1.yaml --dry-run | grep -v '^ ' | norm
+  root disk: create from the whole image
   cache-base: planned
   record-instance: planned
   create-overlay: planned
@@ -21,6 +22,7 @@ JSON, in a file or on standard input.
   write-domain: planned
   create web1: 6 of 6 steps to do (about 1.8M of space); nothing was changed
   $ cowhand run web1.yaml --verbose | grep -v '^ '
+  root disk: create from the whole image
   cache-base: changed
   record-instance: changed
   create-overlay: changed
@@ -29,6 +31,7 @@ JSON, in a file or on standard input.
   write-domain: changed
   create web1: done
   $ cowhand run - <web1.yaml --verbose
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok

@@ -7,7 +7,7 @@ it went. What is for people goes to standard error.
   $ create() { cowhand create web1 --image debian --root 2G --swap 256M --json "$@"; }
   $ create >result.json
   $ jq -c 'keys' result.json
-  ["bytes","changed","disks","instance","ok","steps","task","version"]
+  ["bytes","changed","disks","instance","ok","reasons","steps","task","version"]
   $ jq -c '[.version, .task, .ok, .changed, .instance]' result.json
   [1,"create",true,true,"web1"]
   $ jq -c '.steps[] | [.step, .status, .changed, (.actions | length)]' result.json

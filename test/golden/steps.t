@@ -103,6 +103,7 @@ That is what `create` makes of it: it finds nothing to do.
   import-image: ok
   image add: nothing to do
   $ cowhand create web1 --image debian --root 2G --ephemeral 1G --swap 256M --verbose
+  root disk: create from the whole image
   cache-base: ok
   record-instance: ok
   create-overlay: ok

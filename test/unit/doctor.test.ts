@@ -8,7 +8,7 @@ import type { Check } from '../../lib/host/check.ts'
 import { doctor, isReady, renderDoctor } from '../../lib/host/doctor.ts'
 import { probe } from '../../lib/host/kvm.ts'
 import { spaceChecks } from '../../lib/host/place.ts'
-import { compareVersions, rsyncIsMended } from '../../lib/host/tools.ts'
+import { compareVersions } from '../../lib/host/tools.ts'
 import { Settings } from '../../lib/job/settings.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'cowhand-doctor-'))
@@ -59,11 +59,9 @@ describe('doctor', { concurrency: false }, () => {
     assert.match(find(checks, 'genisoimage or xorriso').found ?? '', /xorriso\)$/)
     assert.match(find(checks, 'mke2fs').found ?? '', /^\d.* \(.*some\/mke2fs\)$/)
     assert.ok(isReady(checks, 'create'))
-    assert.ok(!isReady(checks, 'migrate')) // no rsync, no ssh
     const text = renderDoctor(checks)
     assert.match(text, /^missing {2}mkswap .*needed by create --swap; remedy: apt install util-linux$/m)
     assert.match(text, /^create: ready, but not with .*--swap/m)
-    assert.match(text, /^migrate: not ready$/m)
   })
 
   it('is not ready without qemu-img, or with one that is too old', async () => {
@@ -76,22 +74,14 @@ describe('doctor', { concurrency: false }, () => {
     assert.ok(!isReady(old))
   })
 
-  it('warns of an rsync whose daemon has holes, but not of one that Debian mended', async () => {
-    const rsync = 'echo rsync version 3.2.7 protocol version 31'
-    const holes = await doctor(settings(), { path: await pathWith('holes', [], { rsync }) })
-    assert.equal(find(holes, 'rsync').status, 'warn')
-    const mended = await pathWith('mended', [], { rsync, 'dpkg-query': "printf 'rsync\\t3.2.7-1+deb12u2\\n'" })
-    assert.equal(find(await doctor(settings(), { path: mended }), 'rsync').status, 'ok')
-  })
-
   it('answers in four seconds when programs hang', async () => {
     const sleep = await which('sleep')
     const hang = `exec ${sleep} 60`
-    const path = await pathWith('hang', [], { 'mkfs.xfs': hang, rsync: hang, virsh: hang, 'qemu-system-x86_64': hang })
+    const path = await pathWith('hang', [], { 'mkfs.xfs': hang, xz: hang, virsh: hang, 'qemu-system-x86_64': hang })
     const start = performance.now()
     const checks = await doctor(settings({ libvirt_uri: 'qemu:///system' }), { path })
     assert.ok(performance.now() - start < 4000, `took ${performance.now() - start} ms`)
-    assert.equal(find(checks, 'rsync').status, 'warn')
+    assert.equal(find(checks, 'xz').status, 'warn')
     assert.equal(find(checks, 'libvirt').found, 'qemu:///system: no answer within 3 s')
   })
 
@@ -162,16 +152,4 @@ describe('versions', () => {
     ['9.2', '10.0', -1],
   ]
   for (const [a, b, then] of rows) it(`${a} against ${b}`, () => assert.equal(compareVersions(a, b), then))
-  const mended: [string, string | undefined, boolean][] = [
-    ['3.4.0', undefined, true],
-    ['3.2.7', undefined, false],
-    ['3.2.7', '3.2.7-1', false],
-    ['3.2.7', '3.2.7-1+deb12u2', true],
-    ['3.2.3', '3.2.3-4+deb11u1', false],
-    ['3.2.3', '3.2.3-4+deb11u3', true],
-    ['3.3.0', '3.3.0-1', false],
-  ]
-  for (const [upstream, debian, then] of mended)
-    it(`rsync ${debian ?? upstream} is ${then ? 'mended' : 'not mended'}`, () =>
-      assert.equal(rsyncIsMended(upstream, debian), then))
 })

@@ -58,6 +58,13 @@ module.exports = {
       { path: '^(scripts/(?!catalog\\.ts$)|build/|test/)' },
     ),
 
+    never(
+      'zod-mini',
+      'Every command loads its schemas: with all of zod it would start 2 ms later.',
+      { path: '^(lib|scripts)/' },
+      { path: '(^|node_modules/)zod/(?!(v4/)?(mini|core)/)|^zod$' },
+    ),
+
     door('zx', /^lib\/host\/shell\.ts$/),
     door('yargs', /^lib\/cli\//),
     door('chalk', /^lib\/cli\//),

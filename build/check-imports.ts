@@ -15,6 +15,7 @@ const planted: Record<string, [file: string, imported: string]> = {
   'pipelines-on-steps': ['scripts/pipelines/a.ts', '../catalog.ts'],
   'steps-alone': ['scripts/steps/a.ts', './b.ts'],
   'queries-on-lib': ['scripts/queries/b.ts', '../steps/b.ts'],
+  'zod-mini': ['lib/job/a.ts', 'zod'],
   'door-zx': ['lib/host/b.ts', 'zx/core'],
   'door-yargs': ['scripts/steps/b.ts', 'yargs'],
   'door-chalk': ['lib/image/a.ts', 'chalk'],

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { completionScript } from '../lib/cli/completion.ts'
 import { globals, membersOf } from '../lib/cli/flags.ts'
 import { table } from '../lib/cli/table.ts'
@@ -6,6 +6,7 @@ import { Event } from '../lib/job/events.ts'
 import { defineQuery, type Query } from '../lib/job/query.ts'
 import { Result } from '../lib/job/result.ts'
 import { Settings } from '../lib/job/settings.ts'
+import { described } from '../lib/job/spec.ts'
 import * as catalog from './catalog.ts'
 import { runCommand } from './run.ts'
 
@@ -14,13 +15,13 @@ import { runCommand } from './run.ts'
 interface Entry {
   name: string
   summary: string
-  job: z.ZodType
+  job: z.ZodMiniType
 }
 
 const loaded = async (
   loaders: Record<
     string,
-    () => Promise<{ name: string; summary: string } & ({ job: z.ZodType } | { input: () => z.ZodType })>
+    () => Promise<{ name: string; summary: string } & ({ job: z.ZodMiniType } | { input: () => z.ZodMiniType })>
   >,
 ): Promise<Entry[]> =>
   Promise.all(
@@ -50,7 +51,7 @@ const schema = defineQuery({
   summary: 'Print the JSON schema of jobs, steps, settings, results and events',
   job: z.strictObject({}),
   run: async () => {
-    const of = (type: z.ZodType) => z.toJSONSchema(type, { io: 'input', unrepresentable: 'any' })
+    const of = (type: z.ZodMiniType) => z.toJSONSchema(type, { io: 'input', unrepresentable: 'any' })
     const asJobs = (entries: Entry[]) =>
       entries.map(({ name, job }) => {
         const { $schema: _, ...form } = of(job)
@@ -79,7 +80,7 @@ const completion = defineQuery({
   summary: 'Print the completion script for bash, zsh or fish',
   positional: ['shell'],
   examples: [['cowhand completion bash > /usr/share/bash-completion/completions/cowhand', 'for everybody on the host']],
-  job: z.strictObject({ shell: z.enum(['bash', 'zsh', 'fish']).describe('bash, zsh or fish') }),
+  job: z.strictObject({ shell: described(z.enum(['bash', 'zsh', 'fish']), 'bash, zsh or fish') }),
   run: async ({ shell }) => ({ data: { script: completionScript(shell) }, text: completionScript(shell) }),
 })
 

@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import type * as z from 'zod/mini'
 import { textAt } from '../host/files.ts'
 import { misuse } from '../job/problem.ts'
 import { Settings } from '../job/settings.ts'
@@ -50,5 +50,11 @@ export async function settingsFrom(flags: Record<string, unknown>, environment: 
     take(key, value === 'true' ? true : value === 'false' ? false : value || undefined, variable)
     take(key, flags[key.replaceAll('_', '-')], `--${key.replaceAll('_', '-')}`)
   }
-  return parseOrExplain(Settings as z.ZodType<Settings>, found, (key) => origin[key] ?? key, 'the configuration', help)
+  return parseOrExplain(
+    Settings as z.ZodMiniType<Settings>,
+    found,
+    (key) => origin[key] ?? key,
+    'the configuration',
+    help,
+  )
 }

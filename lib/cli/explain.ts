@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import type * as z from 'zod/mini'
 import { misuse } from '../job/problem.ts'
 import { nearest } from './nearest.ts'
 
@@ -10,7 +10,7 @@ import { nearest } from './nearest.ts'
  * @throws {Problem} BAD_SPEC
  */
 export function parseOrExplain<T>(
-  schema: z.ZodType<T>,
+  schema: z.ZodMiniType<T>,
   value: unknown,
   name: (key: string) => string,
   what: string,
@@ -39,11 +39,14 @@ export function parseOrExplain<T>(
 
 function sentence(issue: z.core.$ZodIssue | undefined): string {
   if (!issue) return 'is wrong'
+  // What a schema has no words of its own for, zod calls 'Invalid input'.
+  if (/^(is|may|has|ends)\b/.test(issue.message)) return issue.message
   if (issue.code === 'invalid_value') return `is not one of: ${issue.values.join(', ')}`
   if (issue.code === 'invalid_union') return sentence(issue.errors[0]?.[0])
   if (issue.code === 'invalid_type') return `is not ${kinds[issue.expected] ?? `a ${issue.expected}`}`
   if (issue.code === 'too_small') return `is less than ${issue.minimum}`
-  return /^(is|may|has|ends)\b/.test(issue.message) ? issue.message : `is wrong: ${issue.message}`
+  if (issue.code === 'too_big') return `is more than ${issue.maximum}`
+  return `is wrong: ${issue.message}`
 }
 
 const kinds: Record<string, string> = {

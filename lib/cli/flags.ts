@@ -1,5 +1,5 @@
 import type { Options } from 'yargs'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { misuse } from '../job/problem.ts'
 import { parseOrExplain } from './explain.ts'
 import { nearest } from './nearest.ts'
@@ -26,7 +26,7 @@ export const globals: Record<string, Options> = {
 export interface Command {
   name: string
   summary: string
-  job: z.ZodType
+  job: z.ZodMiniType
   positional?: string[]
   examples?: [command: string, what: string][]
 }
@@ -41,7 +41,7 @@ interface Member {
 }
 
 /** The members of a job's schema, as a JSON schema has them. */
-export function membersOf(job: z.ZodType): Record<string, Member & { required: boolean }> {
+export function membersOf(job: z.ZodMiniType): Record<string, Member & { required: boolean }> {
   const schema = z.toJSONSchema(job, { io: 'input', unrepresentable: 'any' }) as {
     properties?: Record<string, Member>
     required?: string[]
@@ -137,7 +137,7 @@ function kindOf(type: z.core.$ZodType): string {
  * @returns undefined for all else: yargs reads it, or says what is wrong with it
  */
 export function readPlainWords(command: Command, words: string[]): Typed | undefined {
-  if (!(command.job instanceof z.ZodObject)) return undefined
+  if (!(command.job instanceof z.ZodMiniObject)) return undefined
   const { shape } = command.job
   const positional = command.positional ?? []
   const [job, all, places]: [Record<string, unknown>, Record<string, unknown>, string[]] = [{}, {}, [...positional]]
@@ -224,5 +224,5 @@ export async function readAllWords(command: Command, words: string[]): Promise<T
 /** The job that was typed, checked. @throws {Problem} BAD_SPEC */
 export function jobFrom<T>(command: Command, job: Record<string, unknown>): T {
   const name = (key: string) => (command.positional?.includes(key) ? key.toUpperCase() : `--${key}`)
-  return parseOrExplain(command.job as z.ZodType<T>, job, name, `the command "${command.name}"`, helpFor(command))
+  return parseOrExplain(command.job as z.ZodMiniType<T>, job, name, `the command "${command.name}"`, helpFor(command))
 }

@@ -1,4 +1,3 @@
-import type { z } from 'zod'
 import type { OsType } from '../job/spec.ts'
 
 /** What a domain is made of. Memory in bytes; paths are absolute. */
@@ -12,7 +11,7 @@ export interface Domain {
   memory?: number | undefined
   vcpus?: number | undefined
   network?: string | undefined
-  'os-type': z.output<typeof OsType>
+  'os-type': OsType
 }
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&apos;', '"': '&quot;' }

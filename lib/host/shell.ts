@@ -1,6 +1,5 @@
-import { closeSync, openSync } from 'node:fs'
 import { $, type ProcessOutput, quote } from 'zx/core'
-import { fail, Problem } from '../job/problem.ts'
+import { Problem } from '../job/problem.ts'
 import { environment } from './environment.ts'
 import { interrupt } from './interrupt.ts'
 import { packageOf } from './tools.ts'

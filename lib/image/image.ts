@@ -1,6 +1,6 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { misuse } from '../job/problem.ts'
-import { Digest, Format, type Packing, packers } from '../job/spec.ts'
+import { Digest, Format, Packing, packers } from '../job/spec.ts'
 
 /**
  * An image as a store knows it. Its id names immutable bytes: the digest itself, where the store has no such id, so
@@ -27,12 +27,12 @@ export interface Image {
 export const ImageRecord = z.object({
   version: z.literal(1),
   name: z.string(),
-  file: z.string().regex(/^[^/]+$/, 'is not a plain name'),
+  file: z.string().check(z.regex(/^[^/]+$/, 'is not a plain name')),
   digest: Digest,
   format: Format,
-  packing: z.enum(Object.keys(packers) as [Packing, ...Packing[]]).optional(),
+  packing: z.optional(Packing),
   size: z.number(),
-  virtualSize: z.number().optional(),
+  virtualSize: z.optional(z.number()),
   stamp: z.string(),
   properties: z.record(z.string(), z.string()),
 })
@@ -51,8 +51,10 @@ const extensions: Record<string, Format> = {
 /** What a file's name declares: `debian.qcow2.xz` → debian, qcow2, packed with xz. The content has to agree later. */
 export function declaredBy(fileName: string): { stem: string; format?: Format; packing?: Packing } {
   const parts = fileName.split('.')
-  const packing = parts.length > 1 && parts.at(-1)! in packers ? (parts.pop() as Packing) : undefined
-  const format = parts.length > 1 ? extensions[parts.at(-1)!.toLowerCase()] : undefined
+  const extension = () => (parts.length > 1 ? (parts.at(-1) ?? '') : '').toLowerCase()
+  const packing = Object.hasOwn(packers, extension()) ? (extension() as Packing) : undefined
+  if (packing) parts.pop()
+  const format = Object.hasOwn(extensions, extension()) ? extensions[extension()] : undefined
   if (format) parts.pop()
   return { stem: parts.join('.'), ...(format ? { format } : {}), ...(packing ? { packing } : {}) }
 }

@@ -1,4 +1,5 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
+import { described, optional } from './spec.ts'
 
 /** What is told while a job runs: to the terminal, or as NDJSON with `--progress json`. */
 export const Event = z.discriminatedUnion('type', [
@@ -6,9 +7,9 @@ export const Event = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('action'), step: z.string(), action: z.string() }),
   z.strictObject({
     type: z.literal('progress'),
-    what: z.string().describe('verb and thing, such as: fetch debian.qcow2'),
-    done: z.number().describe('bytes'),
-    total: z.number().optional().describe('bytes, where it is known'),
+    what: described(z.string(), 'verb and thing, such as: fetch debian.qcow2'),
+    done: described(z.number(), 'bytes'),
+    total: optional(z.number(), 'bytes, where it is known'),
   }),
   z.strictObject({ type: z.literal('notice'), message: z.string() }),
 ])

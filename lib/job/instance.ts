@@ -1,22 +1,22 @@
-import { z } from 'zod'
-import { OsType } from './spec.ts'
+import * as z from 'zod/mini'
+import { OsType, optional, Uuid } from './spec.ts'
 
 /** What was wished for an instance: kept as instance.json in its directory, sizes in bytes. */
 export const InstanceRecord = z.object({
   version: z.literal(1),
   name: z.string(),
-  uuid: z.uuid(),
+  uuid: Uuid,
   image: z.object({ id: z.string(), name: z.string() }),
   root: z.number(),
-  ephemeral: z.number().optional(),
-  'ephemeral-format': z.string().optional(),
-  swap: z.number().optional(),
+  ephemeral: z.optional(z.number()),
+  'ephemeral-format': z.optional(z.string()),
+  swap: z.optional(z.number()),
   'os-type': OsType,
-  memory: z.number().optional(),
-  vcpus: z.number().optional(),
-  network: z.string().optional(),
-  seed: z.string().optional().describe('digest of the files that the seed was made of'),
-  xml: z.string().optional().describe('digest of the file given with --xml'),
+  memory: z.optional(z.number()),
+  vcpus: z.optional(z.number()),
+  network: z.optional(z.string()),
+  seed: optional(z.string(), 'digest of the files that the seed was made of'),
+  xml: optional(z.string(), 'digest of the file given with --xml'),
 })
 export type InstanceRecord = z.output<typeof InstanceRecord>
 

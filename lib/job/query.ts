@@ -1,8 +1,8 @@
-import type { z } from 'zod'
+import type * as z from 'zod/mini'
 import type { Settings } from './settings.ts'
 
 /** A command that only looks: its data as JSON, and as text for people. */
-export interface Query<I extends z.ZodType = z.ZodType> {
+export interface Query<I extends z.ZodMiniType = z.ZodMiniType> {
   name: string
   summary: string
   job: I
@@ -12,4 +12,4 @@ export interface Query<I extends z.ZodType = z.ZodType> {
   run: (job: z.output<I>, settings: Settings) => Promise<{ data: Record<string, unknown>; text: string; ok?: boolean }>
 }
 
-export const defineQuery = <I extends z.ZodType>(query: Query<I>): Query<I> => query
+export const defineQuery = <I extends z.ZodMiniType>(query: Query<I>): Query<I> => query

@@ -1,7 +1,8 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { codes } from './problem.ts'
+import { described, optional } from './spec.ts'
 
-const bytes = (what: string) => z.number().int().describe(`${what}, bytes`)
+const bytes = (what: string) => described(z.int(), `${what}, bytes`)
 
 export const StepResult = z.strictObject({
   step: z.string(),
@@ -10,9 +11,9 @@ export const StepResult = z.strictObject({
   seconds: z.number(),
   actions: z.array(
     z.strictObject({
-      action: z.string().describe('what is done, as a line for people'),
-      fetch: bytes('to come over the network').optional(),
-      space: bytes('it may allocate, at most').optional(),
+      action: described(z.string(), 'what is done, as a line for people'),
+      fetch: z.optional(bytes('to come over the network')),
+      space: z.optional(bytes('it may allocate, at most')),
     }),
   ),
 })
@@ -24,7 +25,7 @@ export const DiskResult = z.strictObject({
   format: z.string(),
   virtualSize: bytes('what the guest sees'),
   actualSize: bytes('allocated on the host'),
-  backing: z.string().optional().describe('path of the base'),
+  backing: optional(z.string(), 'path of the base'),
 })
 export type DiskResult = z.output<typeof DiskResult>
 
@@ -33,7 +34,7 @@ export const ErrorResult = z.strictObject({
   kind: z.enum(['failed', 'usage', 'refused', 'busy']),
   message: z.string(),
   remedy: z.string(),
-  step: z.string().optional(),
+  step: z.optional(z.string()),
 })
 
 /** The one document that every task prints with --json. */
@@ -42,12 +43,12 @@ export const Result = z.strictObject({
   task: z.string(),
   ok: z.boolean(),
   changed: z.boolean(),
-  instance: z.string().optional(),
-  reasons: z.array(z.string()).optional().describe('decisions on the way to the steps, each with its reason'),
+  instance: z.optional(z.string()),
+  reasons: optional(z.array(z.string()), 'decisions on the way to the steps, each with its reason'),
   steps: z.array(StepResult),
-  disks: z.array(DiskResult).optional(),
-  bytes: z.strictObject({ fetched: bytes('from the store'), sent: bytes('to another host') }).optional(),
-  downtimeSeconds: z.number().optional(),
-  error: ErrorResult.optional(),
+  disks: z.optional(z.array(DiskResult)),
+  bytes: z.optional(z.strictObject({ fetched: bytes('from the store'), sent: bytes('to another host') })),
+  downtimeSeconds: z.optional(z.number()),
+  error: z.optional(ErrorResult),
 })
 export type Result = z.output<typeof Result>

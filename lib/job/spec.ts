@@ -1,7 +1,17 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 
 // Each schema reads a few objects: that is done before a reader of its own would be compiled for it.
 z.config({ jitless: true })
+
+/** A member of a job, with what help, completion and the JSON schema say of it. */
+export const described = <T extends z.ZodMiniType>(schema: T, what: string): T => schema.check(z.describe(what))
+
+/** A member that may be left out. */
+export const optional = <T extends z.ZodMiniType>(schema: T, what: string) => described(z.optional(schema), what)
+
+/** A member that may be left out, and is then as if this had been given. */
+export const withDefault = <T extends z.ZodMiniType>(schema: T, value: z.input<T>, what: string) =>
+  described(z.prefault(schema, value), what)
 
 const units: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }
 
@@ -34,68 +44,76 @@ export function exactSize(bytes: number): string {
 
 /** A size, in bytes, of a disk: disks consist of sectors of 512 bytes. Text with a binary unit, or a number. */
 export const Bytes = z
-  .union([z.string(), z.number().int()])
-  .transform((size, context) => {
-    const bytes = parseSize(String(size))
-    if (bytes === undefined)
-      context.addIssue({ code: 'custom', message: 'is not an absolute size such as 20G, 512M or 1073741824' })
-    else if (bytes % 512 !== 0) context.addIssue({ code: 'custom', message: 'is not a multiple of 512 bytes' })
-    return bytes ?? 0
-  })
-  .meta({ format: 'size' })
+  .pipe(
+    z.union([z.string(), z.int()]),
+    z.transform((size, { issues }) => {
+      const bytes = parseSize(String(size))
+      const refuse = (message: string) => issues.push({ code: 'custom', input: size, message })
+      if (bytes === undefined) refuse('is not an absolute size such as 20G, 512M or 1073741824')
+      else if (bytes % 512 !== 0) refuse('is not a multiple of 512 bytes')
+      return bytes ?? 0
+    }),
+  )
+  .check(z.meta({ format: 'size' }))
 
 const reserved = /^(_.*|locks|.*_resize|.*\.(part|converted|incoming))$/
 
 /** The grammar of every name that becomes a file name: no path, option, pattern or markup can be made of it. */
 const Name = z
   .string()
-  .max(63, 'is longer than 63 characters')
-  .regex(
-    /^[A-Za-z0-9][A-Za-z0-9._-]*$/,
-    'may have only letters, digits, ".", "_" and "-", and starts with a letter or digit',
+  .check(
+    z.maxLength(63, 'is longer than 63 characters'),
+    z.regex(
+      /^[A-Za-z0-9][A-Za-z0-9._-]*$/,
+      'may have only letters, digits, ".", "_" and "-", and starts with a letter or digit',
+    ),
   )
 
-export const InstanceName = Name.refine((name) => !reserved.test(name), 'is a name that cowhand uses itself')
-export const ImageName = Name.refine((name) => !/\.(json|part)$/.test(name), 'ends like a file of cowhand itself')
+export const InstanceName = Name.check(z.refine((name) => !reserved.test(name), 'is a name that cowhand uses itself'))
+export const ImageName = Name.check(
+  z.refine((name) => !/\.(json|part)$/.test(name), 'ends like a file of cowhand itself'),
+)
+
+export const NonEmpty = z.string().check(z.minLength(1, 'is empty'))
+export const Uuid = z.uuid('is not a UUID')
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
 const control = /[\u0000-\u001f\u007f]/
 
-export const AbsolutePath = z
-  .string()
-  .regex(/^\//, 'is not an absolute path')
-  .refine((path) => !control.test(path), 'has a control character')
-  .refine((path) => !path.split('/').includes('..'), 'has a ".." in it')
+const isPrintable = z.refine<string>((path) => !control.test(path), 'has a control character')
+
+export const AbsolutePath = z.string().check(
+  z.regex(/^\//, 'is not an absolute path'),
+  isPrintable,
+  z.refine((path) => !path.split('/').includes('..'), 'has a ".." in it'),
   // One way to write each: what a disk stands on is compared by its path.
-  .overwrite((path) => path.replace(/\/+(\.?\/)*/g, '/').replace(/(.)\/\.?$/, '$1'))
-  .meta({ format: 'path' })
+  z.overwrite((path) => path.replace(/\/+(\.?\/)*/g, '/').replace(/(.)\/\.?$/, '$1')),
+  z.meta({ format: 'path' }),
+)
 
 /** A file that the operator names; relative to where the command is called. */
-export const FilePath = z
-  .string()
-  .min(1, 'is empty')
-  .refine((path) => !control.test(path), 'has a control character')
-  .meta({ format: 'path' })
+export const FilePath = NonEmpty.check(isPrintable, z.meta({ format: 'path' }))
 
 export const algorithms = { sha256: 64, sha512: 128 } as const
 export type Algorithm = keyof typeof algorithms
 
 /** `sha256:HEX` or `sha512:HEX`, in lower case: how cowhand writes what bytes a file must have. */
-export const Digest = z
-  .string()
-  .toLowerCase()
-  .refine((digest) => {
+export const Digest = z.string().check(
+  z.toLowerCase(),
+  z.refine((digest) => {
     const [algorithm = '', hex = ''] = digest.split(':')
     return hex.length === algorithms[algorithm as Algorithm] && /^[0-9a-f]+$/.test(hex)
-  }, 'is not sha256:HEX or sha512:HEX')
+  }, 'is not sha256:HEX or sha512:HEX'),
+)
 
 /** Formats of disk images that cowhand reads, as qemu-img names them. `vpc` is what others call VHD. */
 export const formats = ['qcow2', 'raw', 'vmdk', 'vdi', 'vpc', 'vhdx'] as const
 export type Format = (typeof formats)[number]
 
-export const Format = z
-  .preprocess((name) => (name === 'vhd' ? 'vpc' : name), z.enum(formats))
-  .meta({ enum: [...formats, 'vhd'] })
+export const Format = z.pipe(
+  z.enum([...formats, 'vhd']),
+  z.transform((name): Format => (name === 'vhd' ? 'vpc' : name)),
+)
 
 /** What an image file may be packed with, and the program that unpacks it to its standard output. */
 export const packers = {
@@ -105,8 +123,10 @@ export const packers = {
   bz2: ['bzip2', '-dc'],
 } as const
 export type Packing = keyof typeof packers
+export const Packing = z.enum(Object.keys(packers) as [Packing, ...Packing[]])
 
 export const OsType = z.enum(['linux', 'windows'])
+export type OsType = z.output<typeof OsType>
 
 export const ephemeralFormats = ['ext4', 'ext3', 'xfs', 'vfat', 'ntfs'] as const
 export const EphemeralFormat = z.enum(ephemeralFormats)

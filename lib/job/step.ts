@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import type * as z from 'zod/mini'
 import type { Action } from './action.ts'
 import type { Settings } from './settings.ts'
 
@@ -6,7 +6,7 @@ import type { Settings } from './settings.ts'
  * One idempotent change. `inspect` reads the world and changes nothing; `plan` is pure and answers with the actions
  * that are missing: none when it is already so. When something else is in the way, `plan` refuses.
  */
-export interface Step<I extends z.ZodType = z.ZodType, F = unknown> {
+export interface Step<I extends z.ZodMiniType = z.ZodMiniType, F = unknown> {
   name: string
   summary: string
   /** Made when it is asked for: a pipeline's calls are checked by the compiler, and need not wait for it. */
@@ -28,7 +28,7 @@ export interface Call {
  * A job's recipe. `look` reads what the calls follow from (an image's id, say); `calls` is pure.
  * `locks` are held from before the first step to the end.
  */
-export interface Pipeline<J extends z.ZodType = z.ZodType, C = unknown> {
+export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> {
   name: string
   summary: string
   job: J
@@ -44,12 +44,12 @@ export interface Pipeline<J extends z.ZodType = z.ZodType, C = unknown> {
   reasons?: (job: z.output<J>, found: C, settings: Settings) => string[]
 }
 
-export const defineStep = <I extends z.ZodType, F>(step: Step<I, F>): Step<I, F> => step
+export const defineStep = <I extends z.ZodMiniType, F>(step: Step<I, F>): Step<I, F> => step
 
-export const definePipeline = <J extends z.ZodType, C>(pipeline: Pipeline<J, C>): Pipeline<J, C> => pipeline
+export const definePipeline = <J extends z.ZodMiniType, C>(pipeline: Pipeline<J, C>): Pipeline<J, C> => pipeline
 
 /** A step call; what it is given is in its final form, and checked by the compiler. */
-export const call = <I extends z.ZodType, F>(step: Step<I, F>, input: z.output<I>): Call => ({
+export const call = <I extends z.ZodMiniType, F>(step: Step<I, F>, input: z.output<I>): Call => ({
   step: step as unknown as Step,
   input,
 })

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { readOperatorsFile } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Image } from '../../lib/image/image.ts'
@@ -9,12 +9,16 @@ import { misuse, refuse } from '../../lib/job/problem.ts'
 import {
   Bytes,
   Digest,
+  described,
   EphemeralFormat,
   exactSize,
   FilePath,
   Format,
   InstanceName,
+  NonEmpty,
   OsType,
+  optional,
+  withDefault,
 } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { cacheBase } from '../steps/cache-base.ts'
@@ -49,30 +53,29 @@ export const create = definePipeline({
     ],
   ],
   job: z.strictObject({
-    name: InstanceName.describe('name of the instance'),
-    image: z.string().min(1, 'is empty').describe('name or id of an image in the store, or its http(s) URL'),
-    'image-format': Format.optional().describe('format of an image whose name does not say it'),
-    checksum: Digest.optional().describe('what the image must have: sha256:HEX or sha512:HEX'),
-    root: Bytes.describe('size of the root disk'),
-    ephemeral: Bytes.optional().describe('size of an ephemeral disk'),
-    'ephemeral-format': EphemeralFormat.optional().describe('file system of it [ext4, or ntfs for windows]'),
-    swap: Bytes.optional().describe('size of a swap disk, whole MiB'),
-    'os-type': OsType.default('linux').describe('operating system of the guest'),
-    'user-data': FilePath.optional().describe('cloud-init user data, for the seed CD'),
-    'meta-data': FilePath.optional().describe('cloud-init meta data'),
-    'network-config': FilePath.optional().describe('cloud-init network configuration'),
-    memory: Bytes.optional().describe('memory of the guest [1G]'),
-    vcpus: z.number().int().positive().optional().describe('processors of the guest [1]'),
-    network: z
-      .string()
-      .regex(/^(bridge:)?[A-Za-z0-9][A-Za-z0-9._-]*$/, 'is not NAME, bridge:NAME or none')
-      .optional()
-      .describe('libvirt network, bridge:NAME, or none [default]'),
-    xml: FilePath.optional().describe('domain definition to put the disks into'),
-    domain: z
-      .enum(['none', 'define', 'start'])
-      .optional()
-      .describe('what libvirt does with it [start where libvirt_uri is set, else none]'),
+    name: described(InstanceName, 'name of the instance'),
+    image: described(NonEmpty, 'name or id of an image in the store, or its http(s) URL'),
+    'image-format': optional(Format, 'format of an image whose name does not say it'),
+    checksum: optional(Digest, 'what the image must have: sha256:HEX or sha512:HEX'),
+    root: described(Bytes, 'size of the root disk'),
+    ephemeral: optional(Bytes, 'size of an ephemeral disk'),
+    'ephemeral-format': optional(EphemeralFormat, 'file system of it [ext4, or ntfs for windows]'),
+    swap: optional(Bytes, 'size of a swap disk, whole MiB'),
+    'os-type': withDefault(OsType, 'linux', 'operating system of the guest'),
+    'user-data': optional(FilePath, 'cloud-init user data, for the seed CD'),
+    'meta-data': optional(FilePath, 'cloud-init meta data'),
+    'network-config': optional(FilePath, 'cloud-init network configuration'),
+    memory: optional(Bytes, 'memory of the guest [1G]'),
+    vcpus: optional(z.int().check(z.positive('is not more than 0')), 'processors of the guest [1]'),
+    network: optional(
+      z.string().check(z.regex(/^(bridge:)?[A-Za-z0-9][A-Za-z0-9._-]*$/, 'is not NAME, bridge:NAME or none')),
+      'libvirt network, bridge:NAME, or none [default]',
+    ),
+    xml: optional(FilePath, 'domain definition to put the disks into'),
+    domain: optional(
+      z.enum(['none', 'define', 'start']),
+      'what libvirt does with it [start where libvirt_uri is set, else none]',
+    ),
   }),
   locks: ({ name }) => [layout.instanceLock(name)],
   look: async (job, settings) => {

@@ -1,7 +1,7 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { instanceAt } from '../../lib/host/instances.ts'
 import { instanceLock, instanceOf } from '../../lib/job/layout.ts'
-import { InstanceName } from '../../lib/job/spec.ts'
+import { described, InstanceName } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { removeInstance } from '../steps/remove-instance.ts'
 import { stopDomain } from '../steps/stop-domain.ts'
@@ -12,7 +12,7 @@ export const remove = definePipeline({
   summary: 'Delete an instance: its domain and its disks, never a base',
   positional: ['name'],
   examples: [['cowhand delete web1 --yes', 'without a question']],
-  job: z.strictObject({ name: InstanceName.describe('name of the instance') }),
+  job: z.strictObject({ name: described(InstanceName, 'name of the instance') }),
   destroys: ({ name }) => `instance "${name}" with all its disks`,
   locks: ({ name }) => [instanceLock(name)],
   look: async ({ name }, { instances }) => instanceAt(instanceOf(instances, name)),

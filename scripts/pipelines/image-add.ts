@@ -1,10 +1,10 @@
 import { basename } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { absolute } from '../../lib/host/files.ts'
 import { directoryOf } from '../../lib/image/directory.ts'
 import { declaredBy, formatOf } from '../../lib/image/image.ts'
 import { misuse } from '../../lib/job/problem.ts'
-import { Digest, FilePath, Format, ImageName } from '../../lib/job/spec.ts'
+import { Digest, described, FilePath, Format, ImageName, optional } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { importImage } from '../steps/import-image.ts'
 
@@ -17,14 +17,14 @@ export const imageAdd = definePipeline({
     ['cowhand image add disk.img --format raw --checksum sha256:HEX', 'proven against its checksum'],
   ],
   job: z.strictObject({
-    file: FilePath.describe('image file, also packed: .gz .xz .zst .bz2'),
-    name: ImageName.optional().describe("name it is to have [the file's]"),
-    format: Format.optional().describe("format of the image [by the file's name]"),
-    checksum: Digest.optional().describe('what its bytes must have: sha256:HEX or sha512:HEX'),
-    property: z
-      .array(z.string().regex(/^[A-Za-z0-9_.:-]+=/, 'is not KEY=VALUE'))
-      .optional()
-      .describe('KEY=VALUE to keep with it; may be repeated'),
+    file: described(FilePath, 'image file, also packed: .gz .xz .zst .bz2'),
+    name: optional(ImageName, "name it is to have [the file's]"),
+    format: optional(Format, "format of the image [by the file's name]"),
+    checksum: optional(Digest, 'what its bytes must have: sha256:HEX or sha512:HEX'),
+    property: optional(
+      z.array(z.string().check(z.regex(/^[A-Za-z0-9_.:-]+=/, 'is not KEY=VALUE'))),
+      'KEY=VALUE to keep with it; may be repeated',
+    ),
   }),
   look: async () => undefined,
   calls(job, _, settings) {

@@ -1,7 +1,7 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { directoryOf, listDirectory } from '../../lib/image/directory.ts'
 import { misuse } from '../../lib/job/problem.ts'
-import { ImageName } from '../../lib/job/spec.ts'
+import { described, ImageName, NonEmpty } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { removeImage } from '../steps/remove-image.ts'
 
@@ -15,7 +15,7 @@ export const imageRemove = definePipeline({
   summary: 'Remove an image from the store; bases made of it stay',
   positional: ['image'],
   examples: [['cowhand image remove debian --yes', 'without a question']],
-  job: z.strictObject({ image: z.string().min(1, 'is empty').describe('name or id of the image') }),
+  job: z.strictObject({ image: described(NonEmpty, 'name or id of the image') }),
   destroys: ({ image }) => `image "${image}" from the store`,
   look: async ({ image }, settings) => listDirectory(settings).find(({ id }) => id === image)?.name ?? nameIn(image),
   calls: (_, name, settings) => [call(removeImage, { directory: directoryOf(settings), name })],

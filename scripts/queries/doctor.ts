@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { doctor, isReady, renderDoctor } from '../../lib/host/doctor.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 

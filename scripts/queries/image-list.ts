@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { table } from '../../lib/cli/table.ts'
 import { listDirectory } from '../../lib/image/directory.ts'
 import { defineQuery } from '../../lib/job/query.ts'

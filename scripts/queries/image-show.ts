@@ -1,15 +1,15 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { baseAt } from '../../lib/host/bases.ts'
 import { findImage } from '../../lib/image/store.ts'
 import { baseName, basesOf } from '../../lib/job/layout.ts'
 import { defineQuery } from '../../lib/job/query.ts'
-import { formatSize } from '../../lib/job/spec.ts'
+import { described, formatSize, NonEmpty } from '../../lib/job/spec.ts'
 
 export const imageShow = defineQuery({
   name: 'image show',
   summary: 'Show an image of the store and its base in the cache',
   positional: ['image'],
-  job: z.strictObject({ image: z.string().min(1, 'is empty').describe('name or id of the image') }),
+  job: z.strictObject({ image: described(NonEmpty, 'name or id of the image') }),
   run: async ({ image: reference }, settings) => {
     const { stamp: _, ...image } = await findImage(reference, {}, settings)
     const path = `${basesOf(settings.instances)}/${await baseName(image.id)}`

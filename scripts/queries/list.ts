@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { table } from '../../lib/cli/table.ts'
 import { disksOf, instanceNames, requireInstance } from '../../lib/host/instances.ts'
 import { Problem } from '../../lib/job/problem.ts'

@@ -1,15 +1,15 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { baseAt } from '../../lib/host/bases.ts'
 import { disksOf, requireInstance } from '../../lib/host/instances.ts'
 import { instanceOf } from '../../lib/job/layout.ts'
 import { defineQuery } from '../../lib/job/query.ts'
-import { formatSize, InstanceName } from '../../lib/job/spec.ts'
+import { described, formatSize, InstanceName } from '../../lib/job/spec.ts'
 
 export const show = defineQuery({
   name: 'show',
   summary: 'Show an instance: what was wished for, its disks and what they stand on',
   positional: ['name'],
-  job: z.strictObject({ name: InstanceName.describe('name of the instance') }),
+  job: z.strictObject({ name: described(InstanceName, 'name of the instance') }),
   run: async ({ name }, { instances }) => {
     const { version: _, ...record } = requireInstance(instances, name)
     const disks = disksOf(instances, name).map((disk) => {

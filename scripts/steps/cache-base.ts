@@ -1,12 +1,12 @@
 import { dirname } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
 import { fileAt, freeSpace, isDirectAt, requireSpace } from '../../lib/host/files.ts'
 import { checkable, convertToRaw } from '../../lib/host/qemu-img.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { baseLock, convertedOf, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { fail, misuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Digest, Format, type Packing, packers } from '../../lib/job/spec.ts'
+import { AbsolutePath, Digest, described, Format, optional, Packing } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 import { showUrl } from '../../lib/job/url.ts'
 
@@ -15,17 +15,14 @@ export const cacheBase = defineStep({
   summary: 'Make a raw base in the cache from an image: fetch, verify, examine, convert, publish',
   input: () =>
     z.strictObject({
-      from: z.string().describe('image file (absolute path) or http(s) URL'),
-      digest: Digest.describe('what its bytes must have: sha256:HEX or sha512:HEX'),
-      format: Format.describe('format of the image'),
-      packing: z
-        .enum(Object.keys(packers) as [Packing, ...Packing[]])
-        .optional()
-        .describe('how the file is packed'),
-      base: AbsolutePath.describe('base that it is to become, in _base'),
-      id: z.string().optional().describe('id of the image, for the record'),
-      size: z.number().int().optional().describe('size of the file, in bytes'),
-      stamp: z.string().optional().describe('what the file was when the digest was proven'),
+      from: described(z.string(), 'image file (absolute path) or http(s) URL'),
+      digest: described(Digest, 'what its bytes must have: sha256:HEX or sha512:HEX'),
+      format: described(Format, 'format of the image'),
+      packing: optional(Packing, 'how the file is packed'),
+      base: described(AbsolutePath, 'base that it is to become, in _base'),
+      id: optional(z.string(), 'id of the image, for the record'),
+      size: optional(z.int(), 'size of the file, in bytes'),
+      stamp: optional(z.string(), 'what the file was when the digest was proven'),
     }),
   locks: ({ base }) => [baseLock(base)],
   inspect: async ({ base, from, format, packing, stamp }, { image_ceiling }) => {

@@ -1,12 +1,12 @@
 import { dirname } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { baseAt } from '../../lib/host/bases.ts'
 import { fileAt, namesIn } from '../../lib/host/files.ts'
 import { readQcow2 } from '../../lib/image/qcow2.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { baseLock, partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, exactSize } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, described, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const createOverlay = defineStep({
@@ -14,9 +14,9 @@ export const createOverlay = defineStep({
   summary: 'Put a copy-on-write disk on a base',
   input: () =>
     z.strictObject({
-      disk: AbsolutePath.describe('overlay to make'),
-      base: AbsolutePath.describe('raw base that it is to stand on'),
-      size: Bytes.describe('size that the guest is to see'),
+      disk: described(AbsolutePath, 'overlay to make'),
+      base: described(AbsolutePath, 'raw base that it is to stand on'),
+      size: described(Bytes, 'size that the guest is to see'),
     }),
   // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
   locks: ({ base }) => [baseLock(base)],

@@ -1,9 +1,9 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { textAt } from '../../lib/host/files.ts'
 import { domainAt, virsh } from '../../lib/host/libvirt.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, InstanceName } from '../../lib/job/spec.ts'
+import { AbsolutePath, described, InstanceName, Uuid } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const defineDomain = defineStep({
@@ -11,10 +11,10 @@ export const defineDomain = defineStep({
   summary: 'Make the domain known to libvirt',
   input: () =>
     z.strictObject({
-      uri: z.string().describe('libvirt, such as qemu:///system'),
-      name: InstanceName,
-      uuid: z.uuid().describe('of the domain'),
-      xml: AbsolutePath.describe('its definition'),
+      uri: described(z.string(), 'libvirt, such as qemu:///system'),
+      name: described(InstanceName, 'name of the instance'),
+      uuid: described(Uuid, 'of the domain'),
+      xml: described(AbsolutePath, 'its definition'),
     }),
   inspect: async ({ uri, name, xml }, _, ahead) => ({
     domain: await domainAt(uri, name),

@@ -1,11 +1,11 @@
 import { dirname } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { baseAt, leftoversOf } from '../../lib/host/bases.ts'
 import { freeSpace, requireSpace } from '../../lib/host/files.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { baseLock, isWholeGiB, partOf, recordOf } from '../../lib/job/layout.ts'
 import { misuse, refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, exactSize } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, described, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const extendBase = defineStep({
@@ -13,9 +13,9 @@ export const extendBase = defineStep({
   summary: 'Make a copy of a base in the size of a disk (only for base_layout: sized)',
   input: () =>
     z.strictObject({
-      base: AbsolutePath.describe('base to copy'),
-      sized: AbsolutePath.describe('base that it is to become, in _base'),
-      size: Bytes.describe('size it is to have, whole GiB'),
+      base: described(AbsolutePath, 'base to copy'),
+      sized: described(AbsolutePath, 'base that it is to become, in _base'),
+      size: described(Bytes, 'size it is to have, whole GiB'),
     }),
   locks: ({ base, sized }) => [baseLock(base), baseLock(sized)],
   inspect: async ({ base, sized }, _, ahead) => ({

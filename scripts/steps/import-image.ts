@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
 import { interrupt } from '../../lib/host/interrupt.ts'
 import { checkable } from '../../lib/host/qemu-img.ts'
@@ -8,7 +8,17 @@ import type { ImageRecord } from '../../lib/image/image.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, type Algorithm, Digest, Format, ImageName, type Packing, packers } from '../../lib/job/spec.ts'
+import {
+  AbsolutePath,
+  type Algorithm,
+  Digest,
+  described,
+  Format,
+  ImageName,
+  optional,
+  Packing,
+  withDefault,
+} from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 const nameTheFile = (file: string): string => `name the file itself: readlink -f ${file}`
@@ -29,16 +39,13 @@ export const importImage = defineStep({
   summary: 'Take an image file into the directory store: copy, hash, examine, record',
   input: () =>
     z.strictObject({
-      file: AbsolutePath.describe('image file'),
-      directory: AbsolutePath.describe('directory of the store'),
-      name: ImageName.describe('name it is to have'),
-      format: Format.describe('format of the image'),
-      packing: z
-        .enum(Object.keys(packers) as [Packing, ...Packing[]])
-        .optional()
-        .describe('how the file is packed'),
-      checksum: Digest.optional().describe('what its bytes must have: sha256:HEX or sha512:HEX'),
-      properties: z.record(z.string(), z.string()).default({}).describe('kept with it'),
+      file: described(AbsolutePath, 'image file'),
+      directory: described(AbsolutePath, 'directory of the store'),
+      name: described(ImageName, 'name it is to have'),
+      format: described(Format, 'format of the image'),
+      packing: optional(Packing, 'how the file is packed'),
+      checksum: optional(Digest, 'what its bytes must have: sha256:HEX or sha512:HEX'),
+      properties: withDefault(z.record(z.string(), z.string()), {}, 'kept with it'),
     }),
   locks: ({ name }) => [`image.${name}`],
   inspect: async ({ file, directory, name, format, packing, checksum }, { image_ceiling }) => {

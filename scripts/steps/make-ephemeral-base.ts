@@ -1,9 +1,9 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { lookForMade, planMade } from '../../lib/host/made-base.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { baseLock } from '../../lib/job/layout.ts'
 import { misuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, EphemeralFormat, exactSize } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, described, EphemeralFormat, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 const MiB = 2 ** 20
@@ -21,9 +21,9 @@ export const makeEphemeralBase = defineStep({
   summary: 'Make the base of ephemeral disks of one size: an empty file system labelled ephemeral0',
   input: () =>
     z.strictObject({
-      base: AbsolutePath.describe('base that it is to become, in _base'),
-      size: Bytes.describe('size of the file system'),
-      format: EphemeralFormat.describe('file system'),
+      base: described(AbsolutePath, 'base that it is to become, in _base'),
+      size: described(Bytes, 'size of the file system'),
+      format: described(EphemeralFormat, 'file system'),
     }),
   locks: ({ base }) => [baseLock(base)],
   inspect: ({ base, size, format }) =>

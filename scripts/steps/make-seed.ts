@@ -1,8 +1,8 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { fileAt, namesIn, readOperatorsFile } from '../../lib/host/files.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { partOf } from '../../lib/job/layout.ts'
-import { AbsolutePath, FilePath } from '../../lib/job/spec.ts'
+import { AbsolutePath, described, FilePath, optional } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 const files = ['user-data', 'meta-data', 'network-config'] as const
@@ -14,12 +14,12 @@ export const makeSeed = defineStep({
   summary: 'Make the seed CD that cloud-init reads (NoCloud)',
   input: () =>
     z.strictObject({
-      seed: AbsolutePath.describe('ISO image to make'),
-      'user-data': FilePath.optional().describe('cloud-init user data'),
-      'meta-data': FilePath.optional().describe('cloud-init meta data'),
-      'network-config': FilePath.optional().describe('cloud-init network configuration'),
-      'instance-id': z.string().describe('tells cloud-init whether this is the first boot'),
-      hostname: z.string().describe('name that the guest is to have'),
+      seed: described(AbsolutePath, 'ISO image to make'),
+      'user-data': optional(FilePath, 'cloud-init user data'),
+      'meta-data': optional(FilePath, 'cloud-init meta data'),
+      'network-config': optional(FilePath, 'cloud-init network configuration'),
+      'instance-id': described(z.string(), 'tells cloud-init whether this is the first boot'),
+      hostname: described(z.string(), 'name that the guest is to have'),
     }),
   inspect: async ({ seed, ...given }) => ({
     seed: fileAt(seed),

@@ -1,9 +1,9 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { lookForMade, planMade } from '../../lib/host/made-base.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { baseLock, isWholeMiB } from '../../lib/job/layout.ts'
 import { misuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes } from '../../lib/job/spec.ts'
+import { AbsolutePath, Bytes, described } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const makeSwapBase = defineStep({
@@ -11,8 +11,8 @@ export const makeSwapBase = defineStep({
   summary: 'Make the base of swap disks of one size',
   input: () =>
     z.strictObject({
-      base: AbsolutePath.describe('base that it is to become, in _base'),
-      size: Bytes.describe('size of the swap space, whole MiB'),
+      base: described(AbsolutePath, 'base that it is to become, in _base'),
+      size: described(Bytes, 'size of the swap space, whole MiB'),
     }),
   locks: ({ base }) => [baseLock(base)],
   inspect: ({ base, size }) => lookForMade(base, ({ mkswapCommand }, path) => mkswapCommand({ path, size })),

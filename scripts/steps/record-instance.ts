@@ -1,11 +1,21 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { namesIn, textAt } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { firstDifference, type InstanceRecord } from '../../lib/job/instance.ts'
 import { partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, exactSize, InstanceName, OsType } from '../../lib/job/spec.ts'
+import {
+  AbsolutePath,
+  Bytes,
+  described,
+  exactSize,
+  InstanceName,
+  OsType,
+  optional,
+  Uuid,
+  withDefault,
+} from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const recordInstance = defineStep({
@@ -13,22 +23,22 @@ export const recordInstance = defineStep({
   summary: "Write down what an instance is to be (instance.json), and its disks' formats (disk.info)",
   input: () =>
     z.strictObject({
-      directory: AbsolutePath.describe("the instance's directory"),
-      name: InstanceName,
-      uuid: z.uuid().describe('of the domain'),
-      'image-id': z.string().describe('id of its image'),
-      'image-name': z.string().describe('what the image was called'),
-      root: Bytes.describe('size of the root disk'),
-      ephemeral: Bytes.optional().describe('size of the ephemeral disk'),
-      'ephemeral-format': z.string().optional().describe('file system of the ephemeral disk'),
-      swap: Bytes.optional().describe('size of the swap disk'),
-      'os-type': OsType.default('linux').describe('operating system of the guest'),
-      memory: Bytes.optional().describe('memory of the guest'),
-      vcpus: z.number().int().optional().describe('processors of the guest'),
-      network: z.string().optional().describe('network of the guest'),
-      seed: z.string().optional().describe('digest of the files of the seed'),
-      xml: z.string().optional().describe('digest of the file given with --xml'),
-      disks: z.array(z.string()).describe('files of the disks that it has, such as disk'),
+      directory: described(AbsolutePath, "the instance's directory"),
+      name: described(InstanceName, 'name of the instance'),
+      uuid: described(Uuid, 'of the domain'),
+      'image-id': described(z.string(), 'id of its image'),
+      'image-name': described(z.string(), 'what the image was called'),
+      root: described(Bytes, 'size of the root disk'),
+      ephemeral: optional(Bytes, 'size of the ephemeral disk'),
+      'ephemeral-format': optional(z.string(), 'file system of the ephemeral disk'),
+      swap: optional(Bytes, 'size of the swap disk'),
+      'os-type': withDefault(OsType, 'linux', 'operating system of the guest'),
+      memory: optional(Bytes, 'memory of the guest'),
+      vcpus: optional(z.int(), 'processors of the guest'),
+      network: optional(z.string(), 'network of the guest'),
+      seed: optional(z.string(), 'digest of the files of the seed'),
+      xml: optional(z.string(), 'digest of the file given with --xml'),
+      disks: described(z.array(z.string()), 'files of the disks that it has, such as disk'),
     }),
   inspect: async ({ directory }) => ({
     record: instanceAt(directory),

@@ -1,9 +1,9 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { fileAt } from '../../lib/host/files.ts'
 import { recordIn } from '../../lib/image/directory.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { recordOf } from '../../lib/job/layout.ts'
-import { AbsolutePath, ImageName } from '../../lib/job/spec.ts'
+import { AbsolutePath, described, ImageName } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const removeImage = defineStep({
@@ -11,8 +11,8 @@ export const removeImage = defineStep({
   summary: 'Remove an image from the directory store; bases made of it stay',
   input: () =>
     z.strictObject({
-      directory: AbsolutePath.describe('directory of the store'),
-      name: ImageName.describe('name of the image'),
+      directory: described(AbsolutePath, 'directory of the store'),
+      name: described(ImageName, 'name of the image'),
     }),
   locks: ({ name }) => [`image.${name}`],
   inspect: async ({ directory, name }) => {

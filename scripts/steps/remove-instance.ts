@@ -1,10 +1,10 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { fileAt, namesIn } from '../../lib/host/files.ts'
 import { isInUse } from '../../lib/host/qemu-img.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { instanceFiles, isOldConsole, partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath } from '../../lib/job/spec.ts'
+import { AbsolutePath, described } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf)])
@@ -12,7 +12,7 @@ const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf)])
 export const removeInstance = defineStep({
   name: 'remove-instance',
   summary: "Remove an instance's directory: the files that cowhand made, never a base",
-  input: () => z.strictObject({ directory: AbsolutePath.describe("the instance's directory") }),
+  input: () => z.strictObject({ directory: described(AbsolutePath, "the instance's directory") }),
   inspect: async ({ directory }) => ({
     names: namesIn(directory),
     staged: namesIn(`${directory}/disk.config.d`),

@@ -1,14 +1,18 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { domainAt, virsh } from '../../lib/host/libvirt.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { InstanceName } from '../../lib/job/spec.ts'
+import { described, InstanceName } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const startDomain = defineStep({
   name: 'start-domain',
   summary: 'Start the guest',
-  input: () => z.strictObject({ uri: z.string().describe('libvirt, such as qemu:///system'), name: InstanceName }),
+  input: () =>
+    z.strictObject({
+      uri: described(z.string(), 'libvirt, such as qemu:///system'),
+      name: described(InstanceName, 'name of the instance'),
+    }),
   inspect: ({ uri, name }) => domainAt(uri, name),
   plan({ uri, name }, domain): Action[] {
     if (!domain)

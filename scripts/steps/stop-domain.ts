@@ -1,8 +1,8 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { domainAt, virsh } from '../../lib/host/libvirt.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { InstanceName } from '../../lib/job/spec.ts'
+import { described, InstanceName, Uuid } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const stopDomain = defineStep({
@@ -10,9 +10,9 @@ export const stopDomain = defineStep({
   summary: 'Switch the guest off at once, as by pulling the plug',
   input: () =>
     z.strictObject({
-      uri: z.string().describe('libvirt, such as qemu:///system'),
-      name: InstanceName,
-      uuid: z.uuid().describe('of the domain: another one of this name is left alone'),
+      uri: described(z.string(), 'libvirt, such as qemu:///system'),
+      name: described(InstanceName, 'name of the instance'),
+      uuid: described(Uuid, 'of the domain: another one of this name is left alone'),
     }),
   inspect: ({ uri, name }) => domainAt(uri, name),
   plan({ uri, name, uuid }, domain): Action[] {

@@ -1,29 +1,42 @@
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { domainXml } from '../../lib/host/domain.ts'
 import { fileAt, readOperatorsFile, textAt } from '../../lib/host/files.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { diskNames } from '../../lib/job/layout.ts'
 import { misuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, Bytes, FilePath, InstanceName, OsType } from '../../lib/job/spec.ts'
+import {
+  AbsolutePath,
+  Bytes,
+  described,
+  FilePath,
+  InstanceName,
+  OsType,
+  optional,
+  Uuid,
+  withDefault,
+} from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
-const Device = z.templateLiteral([z.enum(diskNames), '=', z.enum(['vda', 'vdb', 'vdc'])])
+const Device = z.templateLiteral(
+  [z.enum(diskNames), '=', z.enum(['vda', 'vdb', 'vdc'])],
+  'is not FILE=DEVICE, such as disk=vda',
+)
 
 export const writeDomain = defineStep({
   name: 'write-domain',
   summary: "Write the domain's definition (libvirt.xml) and an empty console.log",
   input: () =>
     z.strictObject({
-      directory: AbsolutePath.describe("the instance's directory"),
-      name: InstanceName,
-      uuid: z.uuid().describe('of the domain'),
-      disks: z.array(Device).describe('file and device of each disk, such as disk=vda'),
-      seed: z.boolean().default(false).describe('attach disk.config as a CD'),
-      memory: Bytes.optional().describe('memory of the guest'),
-      vcpus: z.number().int().positive().optional().describe('processors of the guest'),
-      network: z.string().optional().describe('libvirt network, bridge:NAME, or none'),
-      'os-type': OsType.default('linux').describe('operating system of the guest'),
-      xml: FilePath.optional().describe('definition to put the disks into; all else in it stays as it is'),
+      directory: described(AbsolutePath, "the instance's directory"),
+      name: described(InstanceName, 'name of the instance'),
+      uuid: described(Uuid, 'of the domain'),
+      disks: described(z.array(Device), 'file and device of each disk, such as disk=vda'),
+      seed: withDefault(z.boolean(), false, 'attach disk.config as a CD'),
+      memory: optional(Bytes, 'memory of the guest'),
+      vcpus: optional(z.int().check(z.positive('is not more than 0')), 'processors of the guest'),
+      network: optional(z.string(), 'libvirt network, bridge:NAME, or none'),
+      'os-type': withDefault(OsType, 'linux', 'operating system of the guest'),
+      xml: optional(FilePath, 'definition to put the disks into; all else in it stays as it is'),
     }),
   inspect: async ({ directory, xml }, { virt_type }) => ({
     isWritten: textAt(`${directory}/libvirt.xml`) !== undefined,

@@ -224,9 +224,12 @@ test('create from a web server, killed in the middle of the download, goes on wh
   served.length = 0
   const child = spawn(binary, fromWeb, { stdio: 'ignore', env: { PATH: '/usr/bin:/bin' } })
   const ended = new Promise((resolve) => child.on('close', resolve))
-  const part = () => readdirSync(join(instances, '_base')).find((name) => name.endsWith('.part'))
-  const size = () =>
-    existsSync(join(instances, '_base')) && part() ? statSync(join(instances, '_base', part()!)).size : 0
+  const size = () => {
+    const part =
+      existsSync(join(instances, '_base')) &&
+      readdirSync(join(instances, '_base')).find((name) => name.endsWith('.part'))
+    return part ? statSync(join(instances, '_base', part)).size : 0
+  }
   for (let tries = 0; size() < 64 * 2 ** 20 && tries < 200; tries += 1) await sleep(50)
   child.kill('SIGKILL')
   await ended

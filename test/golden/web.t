@@ -54,10 +54,11 @@ What is downloaded is examined like any other image, and not kept where it is re
 
 With the checksum it is downloaded once:
 
-  $ cowhand create web1 --image $url/debian.qcow2 --checksum $sum --root 2G --dry-run |& norm | sed -n '1,3p;$p'
+  $ cowhand create web1 --image $url/debian.qcow2 --checksum $sum --root 2G --dry-run |& norm | sed -n '1,4p;$p'
   root disk: create from the whole image
   cache-base: planned
     mkdir ./instances/_base
+    fetch http://127.0.0.1:<port>/debian.qcow2 ./instances/_base/<sha1>.part (1.3M)  [1.3M to fetch, 1.3M of space]
   create web1: 4 of 4 steps to do (1.3M to fetch, about 2.9M of space); nothing was changed
   $ cowhand create web1 --image $url/debian.qcow2 --checksum $sum --root 2G --verbose |& norm | grep -v '^ '
   root disk: create from the whole image

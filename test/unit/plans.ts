@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { z } from 'zod'
+import type * as z from 'zod/mini'
 import { sayAction } from '../../lib/job/action.ts'
 import { type Code, Problem } from '../../lib/job/problem.ts'
 import type { Step } from '../../lib/job/step.ts'
@@ -15,7 +15,7 @@ interface Row<I, F> {
 }
 
 /** Rows of one step: what each differs in from a usual input and from facts. */
-export function plans<I extends z.ZodType, F extends object>(
+export function plans<I extends z.ZodMiniType, F extends object>(
   step: Step<I, F>,
   input: z.input<I>,
   found: F,

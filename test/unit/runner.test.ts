@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { type Action, sayAction } from '../../lib/job/action.ts'
 import { type Code, fail, Problem, refuse } from '../../lib/job/problem.ts'
 import { planAll, runAll, Stopped, type World } from '../../lib/job/runner.ts'
@@ -44,9 +44,9 @@ function fakeWorld() {
     input: () =>
       z.strictObject({
         paths: z.array(z.string()),
-        after: z.string().optional(),
-        foreign: z.string().optional(),
-        locks: z.array(z.string()).default([]),
+        after: z.optional(z.string()),
+        foreign: z.optional(z.string()),
+        locks: z._default(z.array(z.string()), []),
       }),
     locks: ({ locks }) => locks,
     inspect: async ({ paths, after, foreign }, _, ahead) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import * as z from 'zod/mini'
 import { type Command, readAllWords, readPlainWords, readWords } from '../../lib/cli/flags.ts'
 import { Bytes, Format } from '../../lib/job/spec.ts'
 
@@ -10,12 +10,12 @@ const command: Command = {
   positional: ['name'],
   job: z.strictObject({
     name: z.string(),
-    root: Bytes.optional(),
-    format: Format.optional(),
-    vcpus: z.number().int().optional(),
-    kind: z.enum(['linux', 'windows']).default('linux'),
-    hard: z.boolean().optional(),
-    property: z.array(z.string()).optional(),
+    root: z.optional(Bytes),
+    format: z.optional(Format),
+    vcpus: z.optional(z.int()),
+    kind: z._default(z.enum(['linux', 'windows']), 'linux'),
+    hard: z.optional(z.boolean()),
+    property: z.optional(z.array(z.string())),
   }),
 }
 

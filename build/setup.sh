@@ -12,7 +12,7 @@ demo='busybox-static cpio dosfstools e2fsprogs genisoimage mtools qemu-system-x8
 test="$demo
   bzip2 gzip ntfs-3g rsync util-linux xfsprogs xorriso xz-utils zstd
   patch python3-cram
-  curl hyperfine iproute2 strace
+  curl hyperfine iproute2 jq python3 strace
   libvirt-clients libvirt-daemon-driver-qemu libvirt-daemon-system
   fish zsh"
 

@@ -1,6 +1,6 @@
 import type { Typed } from '../lib/cli/flags.ts'
 import { writeAll } from '../lib/cli/output.ts'
-import { interrupt } from '../lib/host/interrupt.ts'
+import { audience, interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
 import manifest from '../package.json' with { type: 'json' }
@@ -94,6 +94,7 @@ export async function main(from: Process): Promise<number> {
   let voice: Voice | undefined
   const tell = async (typed: Typed): Promise<Tell> => {
     voice = await voiceFor(typed.globals, from)
+    audience.tell = voice.tell
     return voice.tell
   }
   try {

@@ -141,14 +141,17 @@ export class Effects {
     })
   }
 
-  async #copy({ from, to, digest }: Of<'copy'>): Promise<void> {
+  async #copy({ from, to, digest, size }: Of<'copy'>): Promise<void> {
     const stamp = fileAt(from)?.stamp
-    await this.#run({
-      do: 'run',
-      argv: ['cp', '--reflink=auto', '--sparse=always', '--no-preserve=mode', '--', from, to],
-      why: 'copy',
-      writes: to,
-    })
+    const told = this.#progress('copy', from)
+    // cp tells nothing, but what it has written is to be seen.
+    const watch = setInterval(() => told(fileAt(to)?.allocated ?? 0, size), 250)
+    const argv = ['cp', '--reflink=auto', '--sparse=always', '--no-preserve=mode', '--', from, to]
+    try {
+      await this.#run({ do: 'run', argv, why: 'copy', writes: to })
+    } finally {
+      clearInterval(watch)
+    }
     try {
       const { rememberDigest } = await import('../image/digest.ts')
       rememberDigest(from, stamp, await this.#prove(to, digest, from))

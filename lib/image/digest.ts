@@ -1,6 +1,8 @@
 import type { Hash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { fileAt } from '../host/files.ts'
+import { audience, interrupt } from '../host/interrupt.ts'
 import { refuse } from '../job/problem.ts'
 import type { Algorithm } from '../job/spec.ts'
 
@@ -78,9 +80,12 @@ const known = new Map<string, string>()
 const keyOf = (path: string, algorithm: string): string => `${algorithm} ${fileAt(path)?.stamp} ${path}`
 
 /** A file's digest, by reading it once: again only when it was written to or replaced since. */
-export async function digestOf(path: string, algorithm: Algorithm, options: HashOptions = {}): Promise<string> {
+export async function digestOf(path: string, algorithm: Algorithm): Promise<string> {
   const key = keyOf(path, algorithm)
-  const digest = known.get(key) ?? (await hashFile(path, algorithm, options))
+  const total = fileAt(path)?.size
+  const onProgress = (done: number) =>
+    audience.tell({ type: 'progress', what: `hash ${basename(path)}`, done, ...(total === undefined ? {} : { total }) })
+  const digest = known.get(key) ?? (await hashFile(path, algorithm, { signal: interrupt.signal, onProgress }))
   known.set(key, digest)
   return digest
 }

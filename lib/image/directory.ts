@@ -1,5 +1,4 @@
 import { fileAt, jsonAt, namesIn } from '../host/files.ts'
-import { interrupt } from '../host/interrupt.ts'
 import { recordOf } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
@@ -59,7 +58,7 @@ export async function findInDirectory(reference: string, settings: Settings): Pr
     )
   if (facts.stamp === image.stamp) return image
   const { digestOf } = await import('./digest.ts')
-  const digest = await digestOf(image.source, image.digest.split(':')[0] as Algorithm, { signal: interrupt.signal })
+  const digest = await digestOf(image.source, image.digest.split(':')[0] as Algorithm)
   if (digest !== image.digest) {
     const message = `Cannot use image "${image.name}": its file ${image.source} was replaced since it was added`
     refuse(

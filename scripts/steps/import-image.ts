@@ -1,7 +1,6 @@
 import { dirname } from 'node:path'
 import * as z from 'zod/mini'
 import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
-import { interrupt } from '../../lib/host/interrupt.ts'
 import { checkable } from '../../lib/host/qemu-img.ts'
 import { recordIn } from '../../lib/image/directory.ts'
 import type { ImageRecord } from '../../lib/image/image.ts'
@@ -53,7 +52,7 @@ export const importImage = defineStep({
     const [record, source, kept] = [recordIn(directory, name), fileAt(file, nameTheFile(file)), fileAt(target)]
     const known = record && fileAt(`${directory}/${record.file}`) ? record : undefined
     const { digestOf } = await import('../../lib/image/digest.ts')
-    const hash = (algorithm = '') => digestOf(file, algorithm as Algorithm, { signal: interrupt.signal })
+    const hash = (algorithm = '') => digestOf(file, algorithm as Algorithm)
     return {
       target,
       record,

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { root, sh } from './sh.ts'
 
@@ -23,14 +23,12 @@ export const flags = [...shape, ...patience, ...hardening]
  * @throws zx's ProcessOutput, with bun's message, when it does not compile
  */
 export async function compile(entry: string, outfile: string, using: string[] = flags): Promise<void> {
-  const version: string = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
   mkdirSync(dirname(outfile), { recursive: true })
   // The outfile's last name becomes a part of the bytes, so the part bears it as well, in a directory of its own.
   const parts = mkdtempSync(join(dirname(outfile), 'part-'))
   try {
     const part = join(parts, basename(outfile))
-    const define = `BUILD_VERSION=${JSON.stringify(version)}`
-    await sh`node_modules/.bin/bun build --compile ${using} --define ${define} ${entry} --outfile ${part}`
+    await sh`node_modules/.bin/bun build --compile ${using} ${entry} --outfile ${part}`
     renameSync(part, outfile)
   } finally {
     rmSync(parts, { recursive: true })

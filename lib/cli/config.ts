@@ -26,7 +26,7 @@ const help = 'cowhand schema | jq \'."$defs".settings\''
  * @throws {Problem} BAD_SPEC naming where the wrong value came from
  */
 export async function settingsFrom(flags: Record<string, unknown>, environment: NodeJS.ProcessEnv): Promise<Settings> {
-  const path = typeof flags['config'] === 'string' ? flags['config'] : (environment['COWHAND_CONFIG'] ?? usual)
+  const path = typeof flags['config'] === 'string' ? flags['config'] : environment['COWHAND_CONFIG'] || usual
   const text = textAt(path)
   if (text === undefined && path !== usual)
     misuse(`Cannot read configuration "${path}": there is no such file`, 'name a file that exists')

@@ -2,10 +2,8 @@ import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
-import { versionOption } from './tools.ts'
-
-/** Where programs are looked for. */
-export const usualPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+import { usualPath } from './environment.ts'
+import { missingTool, versionOption } from './tools.ts'
 
 /** What a program answered. `code` is undefined when it could not be started, was killed, or took too long. */
 export interface Answer {
@@ -56,8 +54,12 @@ export async function which(program: string, path: string = usualPath): Promise<
   return undefined
 }
 
-/** A program and its version, such as `mke2fs 1.47.0`: for the record of what it made. */
+/**
+ * A program and its version, such as `mke2fs 1.47.0`: for the record of what it is going to make.
+ * @throws {Problem} TOOL_MISSING, while nothing is changed yet
+ */
 export async function toolVersion(program: string): Promise<string> {
+  if ((await which(program)) === undefined) throw missingTool(program)
   const { stdout, stderr } = await ask([program, versionOption[program] ?? '--version'])
   return `${program} ${versionIn(stdout + stderr) ?? 'of unknown version'}`
 }

@@ -1,6 +1,7 @@
 import type { Settings } from '../job/settings.ts'
-import { ask, usualPath, versionIn, which } from './ask.ts'
+import { ask, versionIn, which } from './ask.ts'
 import type { Check } from './check.ts'
+import { usualPath } from './environment.ts'
 import { kvmDevice, probe } from './kvm.ts'
 import { placeChecks } from './place.ts'
 import { compareVersions, minimumOf, packageOf, versionOption } from './tools.ts'

@@ -17,8 +17,9 @@ import { clearInterval, setInterval } from 'node:timers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errno, fail, Problem, refuse } from '../job/problem.ts'
 import { fateOf, holderMark, type Identity, identify, makerEnded, markedProcess, parseIdentity } from './holder.ts'
+import { missingTool } from './tools.ts'
 
-export { holderMark }
+const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants
 
 /** Who holds a lock; `child`: it died, and this process, which it started, still runs. */
 export type Holder = Identity & { child?: number }
@@ -193,7 +194,7 @@ function isOurs(path: string, nonce: string | undefined): boolean {
 function look<T>(path: string, use: (found: Seen) => T): T | undefined {
   let fd: number
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   } catch (error) {
     if (errno(error) === 'ENOENT') return undefined
     throw error
@@ -264,13 +265,12 @@ function takeOver(
   { spawnSync }: typeof import('node:child_process'),
 ): boolean {
   const directory = dirname(path)
-  const guard = openSync(join(directory, 'takeover.guard'), 'a', 0o600) // stays: removing it would make two guards
+  const guard = openSync(join(directory, 'takeover.guard'), O_CREAT | O_RDWR | O_NOFOLLOW, 0o600) // stays: removing it would make two guards
   try {
     const env = { PATH: '/usr/bin:/bin' }
     const flock = spawnSync('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', guard], env })
     if (flock.status === 1) return false
-    if (errno(flock.error) === 'ENOENT')
-      refuse('TOOL_MISSING', 'Cannot run "flock": it is not installed', 'install it: apt install util-linux')
+    if (errno(flock.error) === 'ENOENT') throw missingTool('flock')
     const remedy = 'keep the instances on a file system that knows flock'
     if (flock.status !== 0) fail('TOOL_FAILED', `Cannot take over "${path}": flock failed`, remedy)
     const free = look(path, (seen) => {

@@ -196,10 +196,9 @@ export class Effects {
 
   async #unpack({ from, packing, to, limit, name = from }: Of<'unpack'>): Promise<void> {
     const { unpack } = await import('../image/unpack.ts')
-    const { environment } = await import('./environment.ts')
     const onProgress = this.#progress('unpack', name)
     try {
-      await unpack({ from, name, packing, to, limit, signal: this.#signal, onProgress, env: environment() })
+      await unpack({ from, name, packing, to, limit, signal: this.#signal, onProgress })
     } catch (error) {
       removeFile(to)
       throw error

@@ -1,11 +1,12 @@
 import { constants } from 'node:fs'
-import { access, mkdtemp, open, rm, stat, statfs, writeFile } from 'node:fs/promises'
+import { access, mkdtemp, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { errno } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { formatSize } from '../job/spec.ts'
 import { ask, which } from './ask.ts'
 import type { Check } from './check.ts'
+import { isDirectAt } from './files.ts'
 
 const GiB = 2 ** 30
 
@@ -92,12 +93,6 @@ async function abilities(near: string, path: string): Promise<Check[]> {
     await writeFile(file, Buffer.alloc(4096))
     const cp = await which('cp', path)
     const clone = cp && (await ask([cp, '--reflink=always', file, join(directory, 'clone')], { path })).code === 0
-    let direct = true
-    try {
-      await (await open(file, constants.O_RDWR | constants.O_DIRECT)).close()
-    } catch {
-      direct = false
-    }
     const slow = { remedy: 'mount ext4, xfs or btrfs there' }
     return [
       {
@@ -106,7 +101,7 @@ async function abilities(near: string, path: string): Promise<Check[]> {
         found: clone ? `copies share blocks in ${near}` : `no: copies in ${near} take time and space`,
         needs,
       },
-      direct
+      isDirectAt(near)
         ? { name: 'O_DIRECT', status: 'ok', found: `works in ${near}`, needs }
         : {
             name: 'O_DIRECT',

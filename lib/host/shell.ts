@@ -2,7 +2,7 @@ import { $, type ProcessOutput, quote } from 'zx/core'
 import { Problem } from '../job/problem.ts'
 import { environment } from './environment.ts'
 import { interrupt } from './interrupt.ts'
-import { packageOf } from './tools.ts'
+import { missingTool } from './tools.ts'
 
 // The one door to zx. Its defaults believe the caller's environment (a shell by PATH, ~/.bashrc, ZX_*): ours do not.
 $.shell = '/bin/bash'
@@ -82,10 +82,7 @@ export async function program(
 /** What a failed program's exit means to the operator. */
 function explain(tool: string, code: number, signal: string | null, stderr: string): Problem {
   const words = stderr.trim().split('\n').slice(-3).join('; ').slice(0, 500)
-  if (code === 127) {
-    const remedy = `install it: apt install ${packageOf[tool] ?? tool}`
-    return new Problem('refused', 'TOOL_MISSING', `Cannot run "${tool}": it is not installed`, remedy)
-  }
+  if (code === 127) return missingTool(tool)
   if (/No space left on device|ENOSPC/.test(words))
     return new Problem(
       'failed',

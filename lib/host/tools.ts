@@ -1,3 +1,5 @@
+import { Problem } from '../job/problem.ts'
+
 /** Programs that cowhand starts, and the Debian package that brings each: what an error's remedy names. */
 export const packageOf: Record<string, string> = {
   bash: 'bash',
@@ -21,6 +23,12 @@ export const packageOf: Record<string, string> = {
   xorriso: 'xorriso',
   xz: 'xz-utils',
   zstd: 'zstd',
+}
+
+/** A program that is needed is not there. */
+export const missingTool = (tool: string): Problem => {
+  const remedy = `install it: apt install ${packageOf[tool] ?? tool}`
+  return new Problem('refused', 'TOOL_MISSING', `Cannot run "${tool}": it is not installed`, remedy)
 }
 
 /** What makes a program tell its version, where that is not `--version`. */

@@ -64,7 +64,7 @@ export async function hashFile(path: string, algorithm: Algorithm, options: Hash
   const { open } = await import('node:fs/promises')
   const { createHash } = await import('node:crypto')
   options.signal?.throwIfAborted()
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   try {
     if (!(await file.stat()).isFile())
       refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, `name a regular file: ls -ld ${path}`)

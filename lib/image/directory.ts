@@ -2,7 +2,7 @@ import { fileAt, jsonAt, namesIn } from '../host/files.ts'
 import { recordOf } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
-import type { Algorithm } from '../job/spec.ts'
+import { type Algorithm, ImageName } from '../job/spec.ts'
 import { type Image, ImageRecord } from './image.ts'
 
 /** The directory of the store `dir:/PATH`. */
@@ -46,7 +46,7 @@ export function listDirectory(settings: Settings): Image[] {
  */
 export async function findInDirectory(reference: string, settings: Settings): Promise<Image> {
   const directory = directoryOf(settings)
-  const plain = /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(reference)
+  const plain = ImageName.safeParse(reference).success
   const record = plain ? recordIn(directory, reference) : undefined
   const image = record ? asImage(directory, record) : listDirectory(settings).find(({ id }) => id === reference)
   const facts = image && fileAt(image.source)

@@ -7,8 +7,6 @@ import { showUrl } from '../job/url.ts'
 import { hashInto, paced } from './digest.ts'
 import { type Answer, Hiccup, type HttpOptions, parseUrl, patiently, unexpected, withAnswer } from './http.ts'
 
-export { digestFromSums } from './sums.ts'
-
 export interface FetchOptions extends HttpOptions {
   url: string
   /** The part to write. One that is there is resumed. */

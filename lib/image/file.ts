@@ -1,6 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { errno, refuse } from '../job/problem.ts'
-import type { Format } from '../job/spec.ts'
 
 /** An image file, open for looking at its structure. Its bytes are not trusted. */
 export interface ImageFile {
@@ -16,7 +15,6 @@ export interface ImageFile {
 
 /** What we know of one format: whether a file is of it, and what it says of itself. */
 export interface Reader {
-  format: Format
   /** By its magic alone: a broken or hostile image of this format is still of this format. */
   matches: (file: ImageFile) => boolean
   /** @returns its virtual size in bytes @throws {Problem} IMAGE_REJECTED unless it is whole and stands alone */

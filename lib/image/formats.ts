@@ -10,7 +10,6 @@ const isQcow1 = (file: ImageFile): boolean => isQcow(file) && file.head.length >
 
 /** qcow2 as an image, which has to stand alone; overlays of ours are read by readQcow2. */
 const qcow2: Reader = {
-  format: 'qcow2',
   matches: (file) => isQcow(file) && !isQcow1(file),
   read(file) {
     const header = qcow2Header(file)
@@ -22,7 +21,7 @@ const qcow2: Reader = {
 }
 
 /** raw is what is none of the others: it has nothing to be known by. qemu reads whole sectors. */
-const raw: Reader = { format: 'raw', matches: () => false, read: (file) => roundUp(file.size, 512) }
+const raw: Reader = { matches: () => false, read: (file) => roundUp(file.size, 512) }
 
 export const readers: Record<Format, Reader> = { qcow2, raw, vmdk, vdi, vpc, vhdx }
 

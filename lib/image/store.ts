@@ -71,7 +71,7 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
 
 /** The digest in a SHA256SUMS or SHA512SUMS beside the image. @throws {Problem} CHECKSUM_MISSING */
 async function publishedDigest(url: URL, file: string): Promise<string> {
-  const { digestFromSums, fetchText } = await import('./fetch.ts')
+  const [{ fetchText }, { digestFromSums }] = [await import('./fetch.ts'), await import('./sums.ts')]
   for (const name of ['SHA256SUMS', 'SHA512SUMS']) {
     const text = await fetchText(new URL(name, url).href, { limit: 2 ** 20, signal: interrupt.signal })
     const digest = text === undefined ? undefined : digestFromSums(text, file)

@@ -1,7 +1,9 @@
 import type { ChildProcess } from 'node:child_process'
 import { constants, readFileSync } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { environment } from '../host/environment.ts'
 import { openSparse, type SparseWriter } from '../host/sparse.ts'
+import { missingTool } from '../host/tools.ts'
 import { errno, fail, refuse } from '../job/problem.ts'
 import { type Packing, packers } from '../job/spec.ts'
 import { paced } from './digest.ts'
@@ -18,12 +20,9 @@ export interface UnpackOptions {
   signal?: AbortSignal | undefined
   /** Called at most ten times a second, and at the end. @param done bytes of the packed file @param total its size */
   onProgress?: ((done: number, total: number) => void) | undefined
-  /** The program's whole environment. */
+  /** The program's whole environment, where it is not the usual one. */
   env?: Record<string, string> | undefined
 }
-
-const cleanEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' }
-const packageOf: Record<string, string> = { xz: 'xz-utils' }
 
 /**
  * Uncompress a file. True afterwards: all of it is in `to`, sparse where it is zero, with mode 0644, on the device.
@@ -63,7 +62,7 @@ export async function unpack(options: UnpackOptions): Promise<{ size: number }> 
 
 async function stream(source: FileHandle, size: number, target: SparseWriter, options: UnpackOptions): Promise<void> {
   const { spawn } = await import('node:child_process')
-  const { from, name = from, packing, limit, signal, env = cleanEnvironment } = options
+  const { from, name = from, packing, limit, signal, env = environment() } = options
   const argv = ['--pdeathsig', 'KILL', '--', ...packers[packing]]
   const child = spawn('setpriv', argv, { stdio: [source.fd, 'pipe', 'pipe'], env })
   let words = ''
@@ -114,12 +113,7 @@ const endOf = (child: ChildProcess): Promise<End> =>
 /** What the program's end says of the image. */
 function judge({ code, by, error }: End, words: string, { from, name = from, packing }: UnpackOptions): void {
   const tool = error ? 'setpriv' : packers[packing][0]
-  if (errno(error) === 'ENOENT' || code === 127)
-    refuse(
-      'TOOL_MISSING',
-      `Cannot run "${tool}": it is not installed`,
-      `install it: apt install ${error ? 'util-linux' : (packageOf[tool] ?? tool)}`,
-    )
+  if (errno(error) === 'ENOENT' || code === 127) throw missingTool(tool)
   if (error) throw error
   const cannot = `Cannot unpack "${name}":`
   if (by)

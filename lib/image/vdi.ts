@@ -4,7 +4,6 @@ const MiB = 2 ** 20
 
 /** VirtualBox's format, with what qemu's block/vdi.c asks of it. */
 export const vdi: Reader = {
-  format: 'vdi',
   matches: ({ head }) => head.length >= 0x44 && head.readUInt32LE(0x40) === 0xbeda107f,
   read(file) {
     const header = file.read(0, 512)

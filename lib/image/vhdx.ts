@@ -33,7 +33,6 @@ function table(file: ImageFile, what: string, bytes: Buffer, count: number, at: 
 
 /** Hyper-V's later format, with what qemu's block/vhdx.c asks of it. A dirty log is for qemu-img to refuse. */
 export const vhdx: Reader = {
-  format: 'vhdx',
   matches: ({ head }) => startsWith(head, 'vhdxfile'),
   read(file) {
     const must = (ok: boolean, state: string, remedy?: string): void => {

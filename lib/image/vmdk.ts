@@ -17,7 +17,6 @@ function isDescriptor(head: Buffer): boolean {
 
 /** VMware's format: of its many kinds only the two that are one file, sparse, with the descriptor inside. */
 export const vmdk: Reader = {
-  format: 'vmdk',
   matches: ({ head }) => startsWith(head, 'KDMV') || startsWith(head, 'COWD') || isDescriptor(head),
   read(file) {
     const must = (ok: boolean, state: string, remedy?: string): void => {

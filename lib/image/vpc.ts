@@ -6,7 +6,6 @@ const largestGeometry = 65535 * 16 * 255
 
 /** VHD, which qemu calls vpc. A dynamic image has its footer twice: as a copy at the head, and at the end. */
 export const vpc: Reader = {
-  format: 'vpc',
   matches: (file) => startsWith(file.head, 'conectix') || startsWith(tailOf(file), 'conectix'),
   read(file) {
     const must = (ok: boolean, state: string, remedy?: string): void => {

@@ -39,6 +39,7 @@ export const unpackedOf = (base: string): string => `${base}.unpacked`
 export const recordOf = (path: string): string => `${path}.json`
 
 export const baseLock = (base: string): string => `base.${base.slice(base.lastIndexOf('/') + 1)}`
+export const imageLock = (name: string): string => `image.${name}`
 export const instanceLock = (name: string): string => `instance.${name}`
 
 /** Every file that cowhand puts into an instance's directory: what `delete` may remove. */

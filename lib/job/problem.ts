@@ -1,7 +1,7 @@
 /** What went wrong, for a script: what kind of answer it is decides the exit code. */
 export type Kind = 'failed' | 'usage' | 'refused' | 'busy'
 
-/** The contract with callers: README, "Exit codes". Signals are 128+n. */
+/** The contract with callers: README, "The contract". Signals are 128+n. */
 export const exitCode: Record<Kind, number> = { failed: 1, usage: 2, refused: 3, busy: 4 }
 
 /** Every code that `error.code` can have. They are stable: scripts compare them. */

@@ -29,21 +29,13 @@ export const cacheBase = defineStep({
     const found = baseAt(base)
     const [leftovers, file] = [leftoversOf(base), from.startsWith('/') ? fileAt(from) : undefined]
     const free = freeSpace(dirname(base))
-    if (found) return { base: found, leftovers, file, free, ceiling: image_ceiling, tool: '', data: 0, isDirect: false }
+    const facts = { base: found, leftovers, file, free, ceiling: image_ceiling }
+    if (found) return { ...facts, tool: '', data: 0, isDirect: false }
     const { dataSize } = await import('../../lib/host/qemu-img.ts')
     const { toolVersion } = await import('../../lib/host/ask.ts')
     const isProven = file !== undefined && file.stamp === stamp && !packing
     const data = isProven ? await dataSize(from, format) : (file?.size ?? 0)
-    return {
-      base: found,
-      leftovers,
-      file,
-      free,
-      ceiling: image_ceiling,
-      tool: await toolVersion('qemu-img'),
-      data,
-      isDirect: isDirectAt(dirname(base)),
-    }
+    return { ...facts, tool: await toolVersion('qemu-img'), data, isDirect: isDirectAt(dirname(base)) }
   },
   plan({ from, digest, format, packing, base, id, size, stamp }, found): Action[] {
     const remove = found.leftovers.map((path): Action => ({ do: 'remove', path }))
@@ -101,7 +93,7 @@ export const cacheBase = defineStep({
       { do: 'publish', from: converted, to: base },
     )
     // Last, so that what was downloaded is not lost before the base is there.
-    // So does what another way to the same base has left (a download that was given up, say).
+    // With it goes what another way to the same base has left (a download that was given up, say).
     const spent = [...(packing && format !== 'raw' ? [unpacked] : []), ...(isLocal ? [] : [part])]
     const stale = found.leftovers.filter((path) => [unpacked, part].includes(path) && !spent.includes(path))
     for (const path of [...spent, ...stale]) actions.push({ do: 'remove', path })

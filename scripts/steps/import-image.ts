@@ -5,7 +5,7 @@ import { checkable } from '../../lib/host/qemu-img.ts'
 import { recordIn } from '../../lib/image/directory.ts'
 import type { ImageRecord } from '../../lib/image/image.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
+import { imageLock, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import {
   AbsolutePath,
@@ -46,7 +46,7 @@ export const importImage = defineStep({
       checksum: optional(Digest, 'what its bytes must have: sha256:HEX or sha512:HEX'),
       properties: withDefault(z.record(z.string(), z.string()), {}, 'kept with it'),
     }),
-  locks: ({ name }) => [`image.${name}`],
+  locks: ({ name }) => [imageLock(name)],
   inspect: async ({ file, directory, name, format, packing, checksum }, { image_ceiling }) => {
     const target = `${directory}/${name}.${format}${packing ? `.${packing}` : ''}`
     const [record, source, kept] = [recordIn(directory, name), fileAt(file, nameTheFile(file)), fileAt(target)]

@@ -2,7 +2,7 @@ import * as z from 'zod/mini'
 import { fileAt } from '../../lib/host/files.ts'
 import { recordIn } from '../../lib/image/directory.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { recordOf } from '../../lib/job/layout.ts'
+import { imageLock, recordOf } from '../../lib/job/layout.ts'
 import { AbsolutePath, described, ImageName } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
@@ -14,7 +14,7 @@ export const removeImage = defineStep({
       directory: described(AbsolutePath, 'directory of the store'),
       name: described(ImageName, 'name of the image'),
     }),
-  locks: ({ name }) => [`image.${name}`],
+  locks: ({ name }) => [imageLock(name)],
   inspect: async ({ directory, name }) => {
     const record = recordIn(directory, name)
     return { record, file: record && fileAt(`${directory}/${record.file}`) && `${directory}/${record.file}` }

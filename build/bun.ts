@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { root, sh } from './sh.ts'
+import { sh } from './sh.ts'
 
 /** The binary runs as root, in any directory: it must take neither settings nor code from files that lie there. */
 export const hardening = ['--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig']

@@ -1,6 +1,6 @@
 import * as z from 'zod/mini'
-import { completionScript } from '../lib/cli/completion.ts'
-import { globals, membersOf } from '../lib/cli/flags.ts'
+import { candidates, completionScript, shells } from '../lib/cli/completion.ts'
+import { type Command, flagsOf, globals, membersOf } from '../lib/cli/flags.ts'
 import { table } from '../lib/cli/table.ts'
 import { Event } from '../lib/job/events.ts'
 import { defineQuery, type Query } from '../lib/job/query.ts'
@@ -12,22 +12,13 @@ import { runCommand } from './run.ts'
 
 // What cowhand says about itself: all of it made from the definitions that it runs by.
 
-interface Entry {
-  name: string
-  summary: string
-  job: z.ZodMiniType
-}
-
 const loaded = async (
-  loaders: Record<
-    string,
-    () => Promise<{ name: string; summary: string } & ({ job: z.ZodMiniType } | { input: () => z.ZodMiniType })>
-  >,
-): Promise<Entry[]> =>
+  loaders: Record<string, () => Promise<Command | (Omit<Command, 'job'> & { input: () => z.ZodMiniType })>>,
+): Promise<Command[]> =>
   Promise.all(
     Object.values(loaders).map(async (load) => {
       const found = await load()
-      return { name: found.name, summary: found.summary, job: 'job' in found ? found.job : found.input() }
+      return 'job' in found ? found : { ...found, job: found.input() }
     }),
   )
 
@@ -52,7 +43,7 @@ const schema = defineQuery({
   job: z.strictObject({}),
   run: async () => {
     const of = (type: z.ZodMiniType) => z.toJSONSchema(type, { io: 'input', unrepresentable: 'any' })
-    const asJobs = (entries: Entry[]) =>
+    const asJobs = (entries: Command[]) =>
       entries.map(({ name, job }) => {
         const { $schema: _, ...form } = of(job)
         return {
@@ -80,7 +71,7 @@ const completion = defineQuery({
   summary: 'Print the completion script for bash, zsh or fish',
   positional: ['shell'],
   examples: [['cowhand completion bash > /usr/share/bash-completion/completions/cowhand', 'for everybody on the host']],
-  job: z.strictObject({ shell: described(z.enum(['bash', 'zsh', 'fish']), 'bash, zsh or fish') }),
+  job: z.strictObject({ shell: described(z.enum(shells), 'bash, zsh or fish') }),
   run: async ({ shell }) => ({ data: { script: completionScript(shell) }, text: completionScript(shell) }),
 })
 
@@ -91,7 +82,7 @@ export const about: Record<string, () => Promise<Query>> = {
   completion: async () => completion as unknown as Query,
 }
 
-const ownCommands = async (): Promise<Entry[]> => [
+const ownCommands = async (): Promise<Command[]> => [
   ...(await loaded(catalog.pipelines)),
   ...(await loaded(catalog.queries)),
   runCommand,
@@ -123,27 +114,29 @@ export async function overview(): Promise<string> {
   ].join('\n')
 }
 
+const kindOf = ({ type }: { type?: unknown }): 'boolean' | 'value' => (type === 'boolean' ? 'boolean' : 'value')
+
+/** The flags of every command, as completion knows them. */
+const everywhere = Object.entries(globals).map(([name, option]) => ({
+  name,
+  type: kindOf(option),
+  ...(option.choices ? { choices: option.choices.map(String) } : {}),
+  isPath: name === 'config' || name === 'instances',
+}))
+
 /** Candidates for the last of the words, a line each. */
 export async function complete(words: string[]): Promise<string> {
-  const { candidates } = await import('../lib/cli/completion.ts')
   const steps = (await loaded(catalog.steps)).map((entry) => ({ ...entry, name: `step ${entry.name}` }))
-  const commands = [...(await ownCommands()).filter(({ name }) => name !== 'step'), ...steps].map(
-    ({ name, summary, job }) => {
-      const own = Object.entries(membersOf(job)).map(([flag, member]) => ({
-        name: flag,
-        type: member.type === 'boolean' ? ('boolean' as const) : ('value' as const),
-        ...(member.enum ? { choices: member.enum } : {}),
-        isPath: member.format === 'path',
-      }))
-      const everywhere = Object.entries(globals).map(([flag, option]) => ({
-        name: flag,
-        type: option.type === 'boolean' ? ('boolean' as const) : ('value' as const),
-        ...(option.choices ? { choices: option.choices.map(String) } : {}),
-        isPath: flag === 'config' || flag === 'instances',
-      }))
-      return { name, summary, options: [...own, ...everywhere] }
-    },
-  )
+  const commands = [...(await ownCommands()).filter(({ name }) => name !== 'step'), ...steps].map((entry) => {
+    const members = membersOf(entry.job)
+    const valuesOf = ({ enum: choices, format }: (typeof members)[string]) => ({
+      ...(choices ? { choices } : {}),
+      isPath: format === 'path',
+    })
+    const own = flagsOf(entry, members).map(([name, member]) => ({ name, type: kindOf(member), ...valuesOf(member) }))
+    const positional = (entry.positional ?? []).flatMap((place) => (members[place] ? [valuesOf(members[place])] : []))
+    return { name: entry.name, options: [...own, ...everywhere], positional }
+  })
   const found = candidates(words[0] === '--' ? words.slice(1) : words, { commands })
   return found.length > 0 ? `${found.join('\n')}\n` : ''
 }

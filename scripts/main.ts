@@ -1,5 +1,6 @@
 import type { Typed } from '../lib/cli/flags.ts'
 import { writeAll } from '../lib/cli/output.ts'
+import type { ProgressMode } from '../lib/cli/progress.ts'
 import { audience, interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
@@ -29,7 +30,7 @@ async function dispatch(
   tell: (typed: Typed) => Promise<Tell>,
   signal: AbortSignal,
 ): Promise<{ outcome: Outcome; typed: Typed }> {
-  const nothing: Typed = { job: {}, globals: {}, help: false }
+  const nothing: Typed = { job: {}, globals: {} }
   const { name, words } = splitWords(from.argv)
   if (name === '') {
     const { overview } = await import('./about.ts')
@@ -90,7 +91,6 @@ export async function main(from: Process): Promise<number> {
       if (interrupt.signal.aborted) process.exit(128 + interrupts[signal])
       interrupt.abort(new Interrupted(signal))
     })
-  const wantsJson = from.argv.includes('--json')
   let voice: Voice | undefined
   const tell = async (typed: Typed): Promise<Tell> => {
     voice = await voiceFor(typed.globals, from)
@@ -100,7 +100,8 @@ export async function main(from: Process): Promise<number> {
   try {
     const { outcome, typed } = await dispatch(from, tell, interrupt.signal)
     voice?.end()
-    if (wantsJson && Object.keys(outcome.document).length > 0) writeAll(1, asJson(outcome.document))
+    if (typed.globals['json'] === true && Object.keys(outcome.document).length > 0)
+      writeAll(1, asJson(outcome.document))
     else if (outcome.wanted && typed.globals['quiet'] !== true) writeAll(1, outcome.text)
     return outcome.exit
   } catch (error) {
@@ -108,7 +109,8 @@ export async function main(from: Process): Promise<number> {
     const problem = error instanceof Failed ? error.problem : asProblem(error, from.argv.includes('--verbose'))
     const { code, kind, message, remedy } = problem
     const nothing = { version: 1, task: splitWords(from.argv).name, ok: false, changed: false, steps: [] }
-    if (wantsJson)
+    // The words themselves may be what is wrong: whether a document is wanted is read off them as they are.
+    if (from.argv.includes('--json'))
       writeAll(
         1,
         asJson(error instanceof Failed ? error.document : { ...nothing, error: { code, kind, message, remedy } }),
@@ -125,15 +127,19 @@ interface Voice {
   tell: Tell
   end: () => void
 }
+const silent: Voice = { tell: () => {}, end: () => {} }
+
+async function loudVoice(mode: ProgressMode): Promise<Voice> {
+  const { teller, standardError } = await import('../lib/cli/progress.ts')
+  return teller(mode, standardError())
+}
 
 /** How progress is told: asked for, or as a terminal can show it; where nobody looks, not at all. */
 async function voiceFor(globals: Record<string, unknown>, from: Process): Promise<Voice> {
   const { quiet, verbose, progress = 'auto' } = globals
   const usual = from.isTerminal.err && !quiet ? 'tty' : verbose ? 'plain' : 'none'
-  const mode = (progress === 'auto' ? usual : progress) as 'tty' | 'plain' | 'json' | 'none'
-  const silent: Voice = { tell: () => {}, end: () => {} }
-  const { teller, standardError } = mode === 'none' ? {} : await import('../lib/cli/progress.ts')
-  const voice = teller && standardError ? teller(mode, standardError()) : silent
+  const mode = (progress === 'auto' ? usual : progress) as ProgressMode
+  const voice = mode === 'none' ? silent : await loudVoice(mode)
   const { onEvent } = from
   if (!onEvent) return voice
   const tellBoth: Tell = (event) => {

@@ -4,7 +4,7 @@ import { parseDocument } from '../lib/cli/config.ts'
 import type { Command } from '../lib/cli/flags.ts'
 import { readOperatorsFile } from '../lib/host/files.ts'
 import { misuse } from '../lib/job/problem.ts'
-import { described } from '../lib/job/spec.ts'
+import { described, FilePath } from '../lib/job/spec.ts'
 
 /** The command that reads its task from a document. */
 export const runCommand: Command = {
@@ -12,7 +12,7 @@ export const runCommand: Command = {
   summary: 'Run a job from a document: task and the same names as the flags',
   positional: ['job'],
   examples: [['cowhand run web1.yaml --dry-run', 'what a job would do']],
-  job: z.strictObject({ job: described(z.string(), 'file with the job, YAML or JSON; - for standard input') }),
+  job: z.strictObject({ job: described(FilePath, 'file with the job, YAML or JSON; - for standard input') }),
 }
 
 /** A job document: `task` names the command, the rest are its flags. @throws {Problem} BAD_SPEC */

@@ -3,7 +3,6 @@ export interface Model {
   commands: {
     /** One word or more: `create`, `image add`. */
     name: string
-    summary: string
     options: { name: string; type: 'boolean' | 'value'; choices?: string[]; isPath?: boolean }[]
     /** Arguments given by place, where something is known of them. */
     positional?: { choices?: string[]; isPath?: boolean }[]

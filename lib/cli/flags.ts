@@ -89,17 +89,23 @@ async function parser(words: string[]) {
 
 class Misuse extends Error {}
 
-const describeCommand = async (
-  { name, summary, positional = [], examples = [] }: Command,
-  words: string[],
-  members: Record<string, Member>,
-) => {
-  const places = positional.map((place) => place.toUpperCase()).join(' ')
-  const flags = Object.entries(members).filter(([member]) => !positional.includes(member))
+/** The members that are given as flags, not by place. */
+export const flagsOf = <M>({ positional = [] }: Command, members: Record<string, M>): [string, M][] =>
+  Object.entries(members).filter(([name]) => !positional.includes(name))
+
+async function describeCommand(command: Command, words: string[], members: Record<string, Member>) {
+  const { name, summary, positional = [], examples = [] } = command
+  const places = positional.map((place) => place.toUpperCase())
+  const meanings = positional.map((place) => `  ${place.toUpperCase()}  ${members[place]?.description}`)
+  const usage = [`cowhand ${[name, ...places].join(' ')} [flags]`, summary, meanings.join('\n')].filter(Boolean)
   return (await parser(words))
     .scriptName('cowhand')
-    .usage(`cowhand ${[name, places].filter(Boolean).join(' ')} [flags]\n\n${summary}`)
-    .options(Object.fromEntries(flags.map(([member, type]) => [member, { ...optionOf(type), group: 'Flags:' }])))
+    .usage(usage.join('\n\n'))
+    .options(
+      Object.fromEntries(
+        flagsOf(command, members).map(([member, type]) => [member, { ...optionOf(type), group: 'Flags:' }]),
+      ),
+    )
     .options(
       Object.fromEntries(Object.entries(globals).map(([flag, option]) => [flag, { ...option, group: 'Everywhere:' }])),
     )
@@ -108,14 +114,17 @@ const describeCommand = async (
 }
 
 /** The help of one command, as wide as the terminal. @param columns of the terminal */
-export const helpOf = async (command: Command, columns: number): Promise<string> =>
-  (await describeCommand(command, [], membersOf(command.job))).wrap(Math.max(60, Math.min(columns, 110))).getHelp()
+export async function helpOf(command: Command, columns: number): Promise<string> {
+  const members = membersOf(command.job)
+  const required = flagsOf(command, members).filter(([, member]) => member.required)
+  const described = (await describeCommand(command, [], members)).demandOption(required.map(([name]) => name))
+  return described.wrap(Math.max(60, Math.min(columns, 110))).getHelp()
+}
 
-/** What the operator typed, before it is checked: the job's members, and the flags that every command has. */
+/** What the operator typed, before it is checked: the job's members, and the flags that are the same everywhere. */
 export interface Typed {
   job: Record<string, unknown>
   globals: Record<string, unknown>
-  help: boolean
 }
 
 /**
@@ -163,7 +172,7 @@ export function readPlainWords(command: Command, words: string[]): Typed | undef
     }
     if (member) job[name] = all[name]
   }
-  return command.job.safeParse(job).success ? { job, globals: all, help: false } : undefined
+  return command.job.safeParse(job).success ? { job, globals: all } : undefined
 }
 
 const helpFor = ({ name }: Command): string => `cowhand ${name} --help`
@@ -197,7 +206,10 @@ export async function readAllWords(command: Command, words: string[]): Promise<T
     typed = (await describeCommand(command, words, members)).strictOptions().parseSync()
   } catch (error) {
     if (!(error instanceof Error)) throw error
-    return explain(error.message, command, Object.keys({ ...members, ...globals }))
+    return explain(error.message, command, [
+      ...flagsOf(command, members).map(([name]) => name),
+      ...Object.keys(globals),
+    ])
   }
   const options: Record<string, { type?: unknown }> = { ...globals, ...members }
   const twice = Object.keys(options).find((name) => Array.isArray(typed[name]) && options[name]?.type !== 'array')
@@ -218,7 +230,7 @@ export async function readAllWords(command: Command, words: string[]): Promise<T
   const extra = places[positional.length]
   if (extra !== undefined)
     misuse(`Cannot read the command line: "${extra}" is one word too many`, `see what there is: ${helpFor(command)}`)
-  return { job, globals: typed, help: typed['help'] === true }
+  return { job, globals: typed }
 }
 
 /** The job that was typed, checked. @throws {Problem} BAD_SPEC */

@@ -54,12 +54,17 @@ export async function which(program: string, path: string = usualPath): Promise<
   return undefined
 }
 
+/** @throws {Problem} TOOL_MISSING: asked for while a plan is made, it is told before anything is changed */
+export async function requireProgram(program: string): Promise<void> {
+  if ((await which(program)) === undefined) throw missingTool(program)
+}
+
 /**
  * A program and its version, such as `mke2fs 1.47.0`: for the record of what it is going to make.
- * @throws {Problem} TOOL_MISSING, while nothing is changed yet
+ * @throws {Problem} TOOL_MISSING
  */
 export async function toolVersion(program: string): Promise<string> {
-  if ((await which(program)) === undefined) throw missingTool(program)
+  await requireProgram(program)
   const { stdout, stderr } = await ask([program, versionOption[program] ?? '--version'])
   return `${program} ${versionIn(stdout + stderr) ?? 'of unknown version'}`
 }

@@ -153,8 +153,13 @@ export function writeWhole(path: string, text: string, mode: number): void {
   renameSync(partOf(path), path)
 }
 
-export function makeDirectory(path: string, mode: number): void {
-  mkdirSync(path, { recursive: true, mode })
+/** True afterwards: the directory is there. @returns the directories that have a new name in them: not flushed yet */
+export function makeDirectory(path: string, mode: number): string[] {
+  const first = mkdirSync(path, { recursive: true, mode })
+  if (first === undefined) return []
+  const changed: string[] = []
+  for (let at = path; at.length >= first.length; at = dirname(at)) changed.push(dirname(at))
+  return changed
 }
 
 /** True afterwards: no file has this name. */

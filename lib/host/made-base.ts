@@ -25,14 +25,14 @@ export async function lookForMade(
 }
 
 /** What is missing until the base is there: a sparse file, the program, the record of it, and the name. @param size bytes */
-export function planMade(base: string, size: number, { leftovers, maker }: FoundMade, why: string): Action[] {
+export function planMade(base: string, size: number, { leftovers, maker }: FoundMade): Action[] {
   if (!maker) return leftovers.map((path) => ({ do: 'remove', path }))
   const part = partOf(base)
   const { argv, env, deterministic, tool } = maker
   return [
     { do: 'mkdir', path: dirname(base), mode: 0o755 },
     { do: 'allocate', path: part, size },
-    run(argv, why, { writes: part, ...(env ? { env } : {}) }),
+    run(argv, `make base "${base}"`, { writes: part, ...(env ? { env } : {}) }),
     { do: 'record', path: recordOf(base), of: part, fields: { tool, arguments: argv, deterministic } },
     { do: 'publish', from: part, to: base },
   ]

@@ -62,7 +62,8 @@ export class Effects {
       case 'run':
         return this.#run(action)
       case 'mkdir':
-        return makeDirectory(action.path, action.mode)
+        for (const directory of makeDirectory(action.path, action.mode)) this.#unflushed.add(directory)
+        return
       case 'write':
         this.#unflushed.add(dirname(action.path))
         return writeWhole(action.path, action.text, action.mode)
@@ -113,10 +114,11 @@ export class Effects {
     }
   }
 
-  async #run({ argv, env, writes, mode, works }: Of<'run'>): Promise<void> {
+  async #run({ argv, why, env, writes, mode, works }: Of<'run'>): Promise<void> {
     const { program } = await import('./shell.ts')
     const options = {
       signal: this.#signal,
+      why,
       ...(works ? { onOutput: await this.#percents(argv, works) } : {}),
       ...(env ? { env } : {}),
     }
@@ -148,7 +150,7 @@ export class Effects {
     const watch = setInterval(() => told(fileAt(to)?.allocated ?? 0, size), 250)
     const argv = ['cp', '--reflink=auto', '--sparse=always', '--no-preserve=mode', '--', from, to]
     try {
-      await this.#run({ do: 'run', argv, why: 'copy', writes: to })
+      await this.#run({ do: 'run', argv, why: `copy "${from}"`, writes: to })
     } finally {
       clearInterval(watch)
     }

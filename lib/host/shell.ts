@@ -13,6 +13,8 @@ $.verbose = false
 $.detached = true // a process group of its own, so that a signal reaches all of it
 
 export interface RunOptions {
+  /** What an error says could not be done: VERB "THING". */
+  why?: string
   /** Text for standard input; without it, the program gets none. */
   input?: string
   /** Added to the clean environment. */
@@ -75,12 +77,14 @@ export async function program(
   }
   signal.throwIfAborted()
   const code = output.exitCode ?? -1
-  if (code !== 0 && !options.accept?.includes(code)) throw explain(tool, code, output.signal, output.stderr)
+  if (code !== 0 && !options.accept?.includes(code)) {
+    throw explain(tool, options.why ?? 'go on', code, output.signal, output.stderr)
+  }
   return { stdout: output.stdout, code }
 }
 
 /** What a failed program's exit means to the operator. */
-function explain(tool: string, code: number, signal: string | null, stderr: string): Problem {
+function explain(tool: string, why: string, code: number, signal: string | null, stderr: string): Problem {
   const words = stderr.trim().split('\n').slice(-3).join('; ').slice(0, 500)
   if (code === 127) return missingTool(tool)
   if (/No space left on device|ENOSPC/.test(words))
@@ -94,7 +98,7 @@ function explain(tool: string, code: number, signal: string | null, stderr: stri
   return new Problem(
     'failed',
     'TOOL_FAILED',
-    `Cannot go on: ${tool} ${how}${words ? `: ${words}` : ''}`,
+    `Cannot ${why}: ${tool} ${how}${words ? `: ${words}` : ''}`,
     'mend what it says, then run the same command again',
   )
 }

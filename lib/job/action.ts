@@ -7,7 +7,7 @@ import { showUrl } from './url.ts'
  */
 export type Action =
   /**
-   * Start a program. `writes`: the file it makes, held open meanwhile so that a failed flush is noticed;
+   * Start a program. `why`: VERB "THING", as in an error: Cannot VERB "THING". `writes`: the file it makes, held open meanwhile so that a failed flush is noticed;
    * `mode`: of that file [0644]; `space`: bytes that it may allocate, at most; `works`: the image that it works
    * through and tells percents of.
    */
@@ -52,7 +52,7 @@ export type Action =
   /** Remove an empty directory. */
   | { do: 'rmdir'; path: string }
 
-/** Start a program: `argv` (never a command line), and why. */
+/** Start a program: `argv` (never a command line), and why: VERB "THING". */
 export const run = (
   argv: string[],
   why: string,

@@ -75,7 +75,7 @@ export const cacheBase = defineStep({
     const convert = convertToRaw(image, format, converted, found.isDirect)
     if (format !== 'raw')
       actions.push(
-        run(convert, 'make it raw', {
+        run(convert, `convert "${name}"`, {
           writes: converted,
           works: image,
           ...(known === undefined ? {} : { space: known }),

@@ -34,6 +34,6 @@ export const defineDomain = defineStep({
         `Cannot define domain "${name}": there is no "${xml}"`,
         'make it: cowhand step write-domain',
       )
-    return [run(virsh(uri, 'define', xml), 'make it known to libvirt')]
+    return [run(virsh(uri, 'define', xml), `define domain "${name}"`)]
   },
 })

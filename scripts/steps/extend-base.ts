@@ -49,7 +49,7 @@ export const extendBase = defineStep({
     requireSpace(found.base?.allocated ?? 0, found.free, dirname(sized))
     return [
       { do: 'copy', from: base, to: part, size: found.base?.allocated ?? 0 },
-      run(['truncate', '-s', String(size), part], 'extend it with a hole', { writes: part }),
+      run(['truncate', '-s', String(size), part], `extend "${part}"`, { writes: part }),
       { do: 'record', path: recordOf(sized), of: part, fields: { copyOf: base } },
       { do: 'publish', from: part, to: sized },
     ]

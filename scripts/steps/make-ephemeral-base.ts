@@ -34,6 +34,6 @@ export const makeEphemeralBase = defineStep({
         `Cannot make an ephemeral disk of ${exactSize(size)}: ${format} needs ${exactSize(smallest[format])}`,
         `ask for at least that: --ephemeral ${exactSize(smallest[format])}`,
       )
-    return planMade(base, size, found, 'format it')
+    return planMade(base, size, found)
   },
 })

@@ -7,7 +7,13 @@ import { defineStep } from '../../lib/job/step.ts'
 
 const files = ['user-data', 'meta-data', 'network-config'] as const
 
-const hasGenisoimage = async () => (await (await import('../../lib/host/ask.ts')).which('genisoimage')) !== undefined
+/** Either writes the same kind of image, and takes the same options. */
+async function isoMaker(): Promise<string[]> {
+  const { requireProgram, which } = await import('../../lib/host/ask.ts')
+  if (await which('genisoimage')) return ['genisoimage']
+  await requireProgram('xorriso')
+  return ['xorriso', '-as', 'mkisofs']
+}
 
 export const makeSeed = defineStep({
   name: 'make-seed',
@@ -25,8 +31,7 @@ export const makeSeed = defineStep({
     seed: fileAt(seed),
     staged: namesIn(`${seed}.d`),
     leftover: fileAt(partOf(seed)) !== undefined,
-    // Either writes the same kind of image, and takes the same options.
-    maker: fileAt(seed) || (await hasGenisoimage()) ? ['genisoimage'] : ['xorriso', '-as', 'mkisofs'],
+    maker: fileAt(seed) ? [] : await isoMaker(),
     texts: files.map((name) => (given[name] === undefined ? undefined : readOperatorsFile(given[name]))),
   }),
   plan({ seed, 'instance-id': id, hostname }, { seed: found, staged, leftover, texts, maker }): Action[] {
@@ -57,7 +62,7 @@ export const makeSeed = defineStep({
       // Whatever lies there becomes a part of the seed.
       ...stale.map((name): Action => ({ do: 'remove', path: `${stage}/${name}` })),
       ...Object.entries(content).map(write),
-      run(iso, 'make the seed', { writes: partOf(seed), mode: 0o600 }),
+      run(iso, `make "${seed}"`, { writes: partOf(seed), mode: 0o600 }),
       { do: 'publish', from: partOf(seed), to: seed },
       ...clear(Object.keys(content)),
     ]

@@ -20,6 +20,6 @@ export const makeSwapBase = defineStep({
     // Its name holds whole MiB: other sizes would meet in one file.
     if (!isWholeMiB(size))
       misuse(`Cannot make a swap disk of ${size} bytes: it is not a whole number of MiB`, 'ask for a size such as 512M')
-    return planMade(base, size, found, 'make it swap space')
+    return planMade(base, size, found)
   },
 })

@@ -23,7 +23,7 @@ export const startDomain = defineStep({
       )
     // A guest that is paused, or stopping by itself, was made so by somebody.
     return domain.state === 'shut off' || domain.state === 'crashed'
-      ? [run(virsh(uri, 'start', domain.uuid), 'start the guest')]
+      ? [run(virsh(uri, 'start', domain.uuid), `start domain "${name}"`)]
       : []
   },
 })

@@ -23,6 +23,6 @@ export const stopDomain = defineStep({
         `Cannot stop domain "${name}": libvirt has another one of this name, ${domain.uuid}`,
         `look at it: virsh -c ${uri} dumpxml ${name}`,
       )
-    return [run(virsh(uri, 'destroy', uuid), 'switch the guest off')]
+    return [run(virsh(uri, 'destroy', uuid), `stop domain "${name}"`)]
   },
 })

@@ -14,10 +14,13 @@ export const undefineDomain = defineStep({
       uuid: described(Uuid, 'of the domain: another one of this name is left alone'),
     }),
   inspect: ({ uri, name }) => domainAt(uri, name),
-  plan({ uri, uuid }, domain): Action[] {
+  plan({ uri, name, uuid }, domain): Action[] {
     if (domain?.uuid !== uuid) return []
     return [
-      run(virsh(uri, 'undefine', '--nvram', '--managed-save', '--snapshots-metadata', uuid), 'make libvirt forget it'),
+      run(
+        virsh(uri, 'undefine', '--nvram', '--managed-save', '--snapshots-metadata', uuid),
+        `undefine domain "${name}"`,
+      ),
     ]
   },
 })

@@ -288,6 +288,8 @@ describe('a disk that fails to flush', () => {
         `${dirname(to)} was not flushed after ${basename(to)} came into it`,
       )
     }
+    const flushed = new Set(events.map(([path]) => path))
+    assert.ok(flushed.has(directory), `the names of ${directory}/_base and /small were not flushed`)
   })
 
   test('the very flush of a base that was just made: it has no name', async () => {

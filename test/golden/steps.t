@@ -31,9 +31,9 @@ put a row together that cowhand does not know.
   Put a copy-on-write disk on a base
   
   Flags:
-    --disk  overlay to make                                               [string]
-    --base  raw base that it is to stand on                               [string]
-    --size  size that the guest is to see                                 [string]
+    --disk  overlay to make                                    [string] [required]
+    --base  raw base that it is to stand on                    [string] [required]
+    --size  size that the guest is to see                      [string] [required]
   
 
 An instance, step by step. First the image and its base; to be asked again does nothing:

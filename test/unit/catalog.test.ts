@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { globals, membersOf } from '../../lib/cli/flags.ts'
 import { pipelines, queries, steps } from '../../scripts/catalog.ts'
+import { splitWords } from '../../scripts/find.ts'
 
 const commands = { ...pipelines, ...queries }
 
@@ -25,4 +26,10 @@ for (const [key, load] of Object.entries(steps))
       assert.ok(!(flag in globals), `--${flag} means something else everywhere`)
       assert.ok(description, `--${flag} is not explained`)
     }
+  })
+
+for (const [flag, { type }] of Object.entries(globals))
+  test(`the command is found behind --${flag}`, () => {
+    const words = type === 'boolean' ? [`--${flag}`] : [`--${flag}`, 'value']
+    assert.deepEqual(splitWords([...words, 'show', 'vm']), { name: 'show', words: [...words, 'vm'] })
   })

@@ -12,7 +12,6 @@ const model: Model = {
   commands: [
     {
       name: 'create',
-      summary: 'Make the disks of an instance',
       options: [
         json,
         config,
@@ -23,20 +22,17 @@ const model: Model = {
     },
     {
       name: 'image add',
-      summary: 'Take a file into the store',
       options: [json, config, { name: 'format', type: 'value', choices: ['qcow2', 'raw', 'vmdk'] }],
       positional: [{ isPath: true }],
     },
-    { name: 'image list', summary: 'Images of the store', options: [json, config] },
+    { name: 'image list', options: [json, config] },
     {
       name: 'step create-overlay',
-      summary: 'Make an overlay',
       options: [json, config, { name: 'disk', type: 'value', isPath: true }],
     },
-    { name: 'step', summary: 'One step ad hoc', options: [json, config] },
+    { name: 'step', options: [json, config] },
     {
       name: 'completion',
-      summary: 'Script',
       options: [json, config],
       positional: [{ choices: ['bash', 'zsh', 'fish'] }],
     },

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import fc from 'fast-check'
 import * as z from 'zod/mini'
 import { type Command, readAllWords, readPlainWords, readWords } from '../../lib/cli/flags.ts'
 import { Bytes, Format } from '../../lib/job/spec.ts'
@@ -44,6 +45,27 @@ for (const line of plain)
     assert.ok(typed)
     assert.deepEqual(known(typed), known(await readAllWords(command, words)))
   })
+
+const valued = ['root', 'format', 'vcpus', 'kind', 'property', 'name', 'config', 'progress', 'lock-wait', 'unknown']
+const alone = ['--hard', '--json', '--yes', '--no-hard', '--help', '--toString', '--root=1G', '--', '-', 'two', '']
+const values = ['20G', '5', '02', '0x2', 'vhd', 'linux', 'json', 'true', 'a=b', ' a', '-1', '--json', '"x"', "'x'", '']
+
+/** Lines that are nearly plain: a name somewhere, and flags with a value or without. */
+const nearlyPlain = fc
+  .array(fc.oneof(fc.tuple(fc.constantFrom(...valued), fc.constantFrom(...values)), fc.constantFrom(...alone)), {
+    maxLength: 3,
+  })
+  .map((parts) => parts.flatMap((part) => (typeof part === 'string' ? [part] : [`--${part[0]}`, part[1]])))
+  .chain((words) => fc.nat(words.length).map((at) => [...words.slice(0, at), 'vm', ...words.slice(at)]))
+
+test('whatever is read without yargs, yargs reads in the same way', () =>
+  fc.assert(
+    fc.asyncProperty(nearlyPlain, async (words) => {
+      const typed = readPlainWords(command, words)
+      if (typed) assert.deepEqual(known(typed), known(await readAllWords(command, words)))
+    }),
+    { numRuns: 2000 },
+  ))
 
 /** Words that only yargs reads, or refuses in its own words. */
 const other = [

@@ -33,7 +33,12 @@ export function planMade(base: string, size: number, { leftovers, maker }: Found
     { do: 'mkdir', path: dirname(base), mode: 0o755 },
     { do: 'allocate', path: part, size },
     run(argv, `make base "${base}"`, { writes: part, ...(env ? { env } : {}) }),
-    { do: 'record', path: recordOf(base), of: part, fields: { tool, arguments: argv, deterministic } },
+    {
+      do: 'record',
+      path: recordOf(base),
+      of: part,
+      fields: { tool, arguments: argv, environment: env, deterministic },
+    },
     { do: 'publish', from: part, to: base },
   ]
 }

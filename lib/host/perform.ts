@@ -182,13 +182,14 @@ export class Effects {
     return digest
   }
 
-  async #fetch({ url, to, digest, size }: Of<'fetch'>): Promise<void> {
+  async #fetch({ url, to, digest, ceiling, size }: Of<'fetch'>): Promise<void> {
     const { fetchImage } = await import('../image/fetch.ts')
     const onProgress = this.#progress('fetch', new URL(url).pathname)
     const got = await fetchImage({
       url,
       to,
       digest,
+      ceiling,
       signal: this.#signal,
       onProgress,
       ...(size === undefined ? {} : { size }),

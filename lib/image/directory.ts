@@ -1,6 +1,6 @@
 import { fileAt, jsonAt, namesIn } from '../host/files.ts'
 import { recordOf } from '../job/layout.ts'
-import { refuse } from '../job/problem.ts'
+import { Problem, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { type Algorithm, ImageName } from '../job/spec.ts'
 import { type Image, ImageRecord } from './image.ts'
@@ -29,14 +29,22 @@ const asImage = (directory: string, record: ImageRecord): Image => ({
   source: `${directory}/${record.file}`,
 })
 
-/** Every image of the store, by name. */
-export function listDirectory(settings: Settings): Image[] {
+/** Every image of the store, by name; one that cannot be read does not hide the others. */
+export function listDirectory(settings: Settings): { images: Image[]; problems: string[] } {
   const directory = directoryOf(settings)
-  const names = (namesIn(directory) ?? []).filter((name) => name.endsWith('.json')).sort()
-  return names.flatMap((name) => {
-    const record = recordIn(directory, name.slice(0, -'.json'.length))
-    return record && fileAt(`${directory}/${record.file}`) ? [asImage(directory, record)] : []
-  })
+  const images: Image[] = []
+  const problems: string[] = []
+  for (const name of namesIn(directory) ?? []) {
+    if (!name.endsWith('.json')) continue
+    try {
+      const record = recordIn(directory, name.slice(0, -'.json'.length))
+      if (record && fileAt(`${directory}/${record.file}`)) images.push(asImage(directory, record))
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem
+      problems.push(problem.message)
+    }
+  }
+  return { images, problems }
 }
 
 /**
@@ -48,7 +56,7 @@ export async function findInDirectory(reference: string, settings: Settings): Pr
   const directory = directoryOf(settings)
   const plain = ImageName.safeParse(reference).success
   const record = plain ? recordIn(directory, reference) : undefined
-  const image = record ? asImage(directory, record) : listDirectory(settings).find(({ id }) => id === reference)
+  const image = record ? asImage(directory, record) : listDirectory(settings).images.find(({ id }) => id === reference)
   const facts = image && fileAt(image.source)
   if (!facts)
     refuse(

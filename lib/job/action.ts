@@ -33,7 +33,7 @@ export type Action =
   /** Hash a file, and prove its digest where one is given; changes nothing. */
   | { do: 'verify'; path: string; digest?: string }
   /** Get bytes from a server into a part that can be resumed, and prove their digest. */
-  | { do: 'fetch'; url: string; to: string; digest: string; size?: number }
+  | { do: 'fetch'; url: string; to: string; digest: string; ceiling: number; size?: number }
   /** Uncompress, sparsely, at most `limit` bytes. `name`: what the operator calls the packed file. */
   | { do: 'unpack'; from: string; packing: Packing; to: string; limit: number; name?: string }
   /**

@@ -17,6 +17,7 @@ export const imageRemove = definePipeline({
   examples: [['cowhand image remove debian --yes', 'without a question']],
   job: z.strictObject({ image: described(NonEmpty, 'name or id of the image') }),
   destroys: ({ image }) => `image "${image}" from the store`,
-  look: async ({ image }, settings) => listDirectory(settings).find(({ id }) => id === image)?.name ?? nameIn(image),
+  look: async ({ image }, settings) =>
+    listDirectory(settings).images.find(({ id }) => id === image)?.name ?? nameIn(image),
   calls: (_, name, settings) => [call(removeImage, { directory: directoryOf(settings), name })],
 })

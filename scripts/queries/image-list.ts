@@ -9,7 +9,7 @@ export const imageList = defineQuery({
   summary: 'List the images of the store',
   job: z.strictObject({}),
   run: async (_, settings) => {
-    const images = listDirectory(settings)
+    const { images, problems } = listDirectory(settings)
     const rows = images.map((image) => [
       image.name,
       image.packing ? `${image.format}.${image.packing}` : image.format,
@@ -17,6 +17,7 @@ export const imageList = defineQuery({
       image.size === undefined ? '-' : formatSize(image.size),
       image.id,
     ])
-    return { data: { images }, text: rows.length > 0 ? table(['NAME', 'FORMAT', 'DISK', 'FILE', 'ID'], rows) : '' }
+    const text = rows.length > 0 ? [table(['NAME', 'FORMAT', 'DISK', 'FILE', 'ID'], rows)] : []
+    return { data: { images, problems }, text: [...text, ...problems].join('\n'), ok: problems.length === 0 }
   },
 })

@@ -45,7 +45,7 @@ export const list = defineQuery({
       size(row.actualSize),
     ])
     const problems = rows.flatMap(({ problem }) => problem ?? [])
-    const text = rows.length > 0 ? table(['NAME', 'IMAGE', 'ROOT', 'EPHEMERAL', 'SWAP', 'ON DISK'], cells) : ''
-    return { data: { instances: rows }, text: [text, ...problems].join('\n'), ok: problems.length === 0 }
+    const text = rows.length > 0 ? [table(['NAME', 'IMAGE', 'ROOT', 'EPHEMERAL', 'SWAP', 'ON DISK'], cells)] : []
+    return { data: { instances: rows }, text: [...text, ...problems].join('\n'), ok: problems.length === 0 }
   },
 })

@@ -59,7 +59,14 @@ export const cacheBase = defineStep({
     let image = from
     if (!isLocal) {
       image = part
-      actions.push({ do: 'fetch', url: from, to: part, digest, ...(size === undefined ? {} : { size }) })
+      actions.push({
+        do: 'fetch',
+        url: from,
+        to: part,
+        digest,
+        ceiling: found.ceiling,
+        ...(size === undefined ? {} : { size }),
+      })
     } else if (found.file?.stamp !== stamp) actions.push({ do: 'verify', path: from, digest })
     // Only proven bytes are unpacked, and only examined ones meet qemu-img.
     if (packing) {

@@ -18,6 +18,12 @@ import {
 } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
+/** Of these only the digest is kept. */
+const madeOf: Record<string, string> = {
+  seed: '--user-data, --meta-data or --network-config',
+  xml: '--xml',
+}
+
 export const recordInstance = defineStep({
   name: 'record-instance',
   summary: "Write down what an instance is to be (instance.json), and its disks' formats (disk.info)",
@@ -59,6 +65,13 @@ export const recordInstance = defineStep({
       const difference = firstDifference(record, wanted)
       if (difference) {
         const { what } = difference
+        const files = madeOf[what]
+        if (files)
+          refuse(
+            'INSTANCE_DIFFERS',
+            `Cannot create "${wish.name}": it exists, made with another ${files}`,
+            `give the same as then, or remove it: cowhand delete ${wish.name}`,
+          )
         const [was, wished] = [difference.was, difference.wanted].map((value) =>
           typeof value === 'number' && what !== 'vcpus' ? exactSize(value) : value,
         )

@@ -242,6 +242,10 @@ An instance that exists is left as it is, whatever else is asked for:
   cowhand: Cannot create "web1": it exists without memory
     remedy: ask for what it has (cowhand show web1), or remove it: cowhand delete web1
   [3]
+  $ cowhand create web1 --image debian --root 1G --swap 16M --user-data $TESTDIR/setup.sh
+  cowhand: Cannot create "web1": it exists, made with another --user-data, --meta-data or --network-config
+    remedy: give the same as then, or remove it: cowhand delete web1
+  [3]
   $ tree | diff before -
 
 What cowhand did not make it does not touch: a file in an instance's directory, a file in the place of one, a

@@ -207,7 +207,7 @@ describe('a run', () => {
     assert.deepEqual(diary.slice(-2).sort(), ['release base', 'release instance'])
   })
   const [part, converted] = ['/b.part', '/b.converted']
-  const fetch: Action = { do: 'fetch', url: 'https://example.org/b', to: part, digest: 'sha256:0' }
+  const fetch: Action = { do: 'fetch', url: 'https://example.org/b', to: part, digest: 'sha256:0', ceiling: 2 ** 43 }
   const unpack: Action = { do: 'unpack', from: part, packing: 'xz', to: converted, limit: 1 }
   const publish: Action = { do: 'publish', from: converted, to: '/b' }
   for (const [when, actions, code, gone] of [

@@ -195,21 +195,8 @@ What was made of it lives on:
 A record that is none does not hide the other images, and is named:
 
   $ echo nonsense > images/broken.json
-  $ cowhand image list |& norm | cut -c1-70
-  NAME        FORMAT    DISK  FILE  ID
-  bz2         raw.bz2   8M    192   sha256:<sha256>
-  copy        qcow2     8M    1.3M  sha512:<sha512>
+  $ cowhand image list |& norm | grep -e debian-12 -e Cannot
   debian-12   qcow2     32M   192K  sha256:<sha256>
-  raw         raw       8M    8M    sha256:<sha256>
-  v2.qcow2    qcow2     8M    1.3M  sha256:<sha256>
-  vdi         vdi       8M    1M    sha256:<sha256>
-  vhd         vpc       8M    2M    sha256:<sha256>
-  vhdx        vhdx      8M    16M   sha256:<sha256>
-  vmdk        vmdk      8M    1.1M  sha256:<sha256>
-  xz          qcow2.xz  8M    564   sha256:<sha256>
-  zlib.qcow2  qcow2     8M    323K  sha256:<sha256>
-  zst         vmdk.zst  8M    498   sha256:<sha256>
-  zstd.qcow2  qcow2     8M    321K  sha256:<sha256>
   Cannot read "./images/broken.json": it is not JSON
   [1]
-  $ cowhand create vm-gz2 --image vmdk --root 16M
+  $ cowhand create vm2 --image debian-12 --root 1G

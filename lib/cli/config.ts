@@ -1,5 +1,5 @@
 import type * as z from 'zod/mini'
-import { textAt } from '../host/files.ts'
+import { operatorsTextAt } from '../host/files.ts'
 import { misuse } from '../job/problem.ts'
 import { Settings } from '../job/settings.ts'
 import { parseOrExplain } from './explain.ts'
@@ -8,9 +8,12 @@ const usual = '/etc/cowhand/cowhand.yaml'
 
 /** A YAML or JSON document that the operator wrote. @throws {Problem} BAD_SPEC */
 export async function parseDocument(text: string, what: string): Promise<unknown> {
-  const { parse } = await import('yaml')
+  const { parseDocument: read } = await import('yaml')
   try {
-    return parse(text, { maxAliasCount: 0 })
+    const document = read(text)
+    const [wrong] = [...document.errors, ...document.warnings]
+    if (wrong) throw wrong
+    return document.toJS({ maxAliasCount: 0 })
   } catch (error) {
     return misuse(
       `Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0]?.replace(/:$/, '') : error}`,
@@ -27,7 +30,7 @@ const help = 'cowhand schema | jq \'."$defs".settings\''
  */
 export async function settingsFrom(flags: Record<string, unknown>, environment: NodeJS.ProcessEnv): Promise<Settings> {
   const path = typeof flags['config'] === 'string' ? flags['config'] : environment['COWHAND_CONFIG'] || usual
-  const text = textAt(path)
+  const text = operatorsTextAt(path)
   if (text === undefined && path !== usual)
     misuse(`Cannot read configuration "${path}": there is no such file`, 'name a file that exists')
   const document = text === undefined ? {} : await parseDocument(text, `configuration "${path}"`)

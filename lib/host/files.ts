@@ -20,7 +20,7 @@ import { partOf } from '../job/layout.ts'
 import { errno, misuse, refuse } from '../job/problem.ts'
 import { formatSize } from '../job/spec.ts'
 
-const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC } = constants
+const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = constants
 
 /** What a regular file is: sizes in bytes; `stamp` is another once the file was written to or replaced (a rename keeps it). */
 export interface FileFacts {
@@ -56,26 +56,37 @@ export function namesIn(directory: string): string[] | undefined {
   }
 }
 
-/** Text of a small regular file, or undefined where nothing is. @param limit bytes, refused beyond */
-export function textAt(path: string, limit = 2 ** 20): string | undefined {
+/** Names in a directory that nobody but cowhand fills: a link in its place would lead to files of others. */
+export function ownNamesIn(directory: string): string[] | undefined {
+  if (lstatSync(directory, { throwIfNoEntry: false })?.isSymbolicLink())
+    refuse(
+      'NOT_OURS',
+      `Cannot use "${directory}": it is a symbolic link`,
+      `look at it, and move it away: ls -ld ${directory}`,
+    )
+  return namesIn(directory)
+}
+
+/** Text of a small regular file of ours, or undefined where nothing is. */
+export const textAt = (path: string): string | undefined =>
+  bytesAt(path, O_NOFOLLOW, `look at it, and move it away: ls -ld ${path}`)?.toString()
+
+const largest = 2 ** 20
+
+function bytesAt(path: string, flags: number, remedy: string): Buffer | undefined {
   let fd: number
   try {
-    fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    fd = openSync(path, O_RDONLY | O_NONBLOCK | flags)
   } catch (error) {
     if (errno(error) === 'ENOENT') return undefined
     throw error
   }
   try {
     const facts = fstatSync(fd)
-    if (!facts.isFile())
-      refuse(
-        'NOT_OURS',
-        `Cannot read "${path}": it is not a regular file`,
-        `look at it, and move it away: ls -ld ${path}`,
-      )
-    if (facts.size > limit)
-      refuse('NOT_OURS', `Cannot read "${path}": it is larger than ${formatSize(limit)}`, 'name the right file')
-    return readFileSync(fd, 'utf8')
+    if (!facts.isFile()) refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, remedy)
+    if (facts.size > largest)
+      refuse('NOT_OURS', `Cannot read "${path}": it is larger than ${formatSize(largest)}`, 'name the right file')
+    return readFileSync(fd)
   } finally {
     closeSync(fd)
   }
@@ -92,20 +103,46 @@ export function jsonAt(path: string): unknown {
   }
 }
 
-/** Text of a file that the operator named. @throws {Problem} BAD_SPEC where it cannot be read */
-export function readOperatorsFile(path: string, limit = 2 ** 20): string {
-  const text = textAt(resolve(path), limit)
-  return text ?? misuse(`Cannot read "${path}": there is no such file`, 'name a file that exists')
+const operatorsBytesAt = (path: string): Buffer | undefined =>
+  bytesAt(resolve(path), 0, 'name a regular file: a pipe cannot be read twice')
+
+const noSuchFile = (path: string): never =>
+  misuse(`Cannot read "${path}": there is no such file`, 'name a file that exists')
+
+/** Bytes of a file that the operator named, be it by a link. @throws {Problem} BAD_SPEC where there is none */
+export const readOperatorsBytes = (path: string): Buffer => operatorsBytesAt(path) ?? noSuchFile(path)
+
+/** Text of a file that the operator named, be it by a link. @throws {Problem} BAD_SPEC where there is none */
+export const readOperatorsFile = (path: string): string => operatorsTextAt(path) ?? noSuchFile(path)
+
+/** The same, or undefined where nothing is. @throws {Problem} BAD_SPEC where it is no text */
+export function operatorsTextAt(path: string): string | undefined {
+  const bytes = operatorsBytesAt(path)
+  try {
+    return bytes && new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    return misuse(`Cannot read "${path}": it is not UTF-8 text`, `convert it: iconv -t UTF-8 ${path}`)
+  }
 }
 
-/** Open the file that a program is to make, so that its flush can be asked of a descriptor that knew it from birth. */
-export const openPart = (path: string, mode = 0o644): number =>
-  openSync(path, O_CREAT | O_RDWR | O_NOFOLLOW | O_NONBLOCK, mode)
+/**
+ * Open the file that a program is to make, so that its flush can be asked of a descriptor that knew it from birth.
+ * @throws {Problem} NOT_OURS when it has a second name through which others' bytes would change
+ */
+export function openPart(path: string, mode = 0o644): number {
+  const fd = openSync(path, O_CREAT | O_RDWR | O_NOFOLLOW | O_NONBLOCK, mode)
+  const facts = fstatSync(fd)
+  if (facts.isFile() && facts.nlink === 1) return fd
+  closeSync(fd)
+  const state = facts.isFile() ? 'it has another name (hard link)' : 'it is not a regular file'
+  return refuse('NOT_OURS', `Cannot write "${path}": ${state}`, `look at it, and move it away: ls -ld ${path}`)
+}
 
 /** An empty sparse file of this size; what was there is gone. @param size bytes */
 export function allocate(path: string, size: number): void {
-  const fd = openSync(path, O_CREAT | O_RDWR | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0o644)
+  const fd = openPart(path)
   try {
+    ftruncateSync(fd, 0)
     ftruncateSync(fd, size)
   } finally {
     closeSync(fd)
@@ -117,8 +154,9 @@ const page = Buffer.alloc(4096)
 
 /** Write these bytes as a new file of this apparent size, flushed. It is not published yet. */
 export function writePart(path: string, bytes: Buffer, size: number, mode: number): void {
-  const fd = openSync(path, O_CREAT | O_RDWR | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, mode)
+  const fd = openPart(path, mode)
   try {
+    ftruncateSync(fd, 0)
     for (let at = 0; at < bytes.length; ) {
       const some = bytes.subarray(at, at + page.length)
       at += some.equals(page) ? some.length : writeSync(fd, some, 0, some.length, at)
@@ -131,9 +169,9 @@ export function writePart(path: string, bytes: Buffer, size: number, mode: numbe
   }
 }
 
-/** Flush a file or a directory: a name in it survives a power cut only after this. */
-export function flush(path: string): void {
-  const fd = openSync(path, O_RDONLY | O_NOFOLLOW)
+/** Flush a directory, be it behind a link: a name in it survives a power cut only after this. */
+export function flush(path: string, flags = O_DIRECTORY): void {
+  const fd = openSync(path, O_RDONLY | flags)
   try {
     fsyncSync(fd)
   } finally {
@@ -143,13 +181,13 @@ export function flush(path: string): void {
 
 /** Give a flushed part its final name: a reader finds the whole file or none. The name itself is not flushed yet. */
 export function publish(part: string, path: string): void {
-  flush(part)
+  flush(part, O_NOFOLLOW)
   renameSync(part, path)
 }
 
 /** A small file, whole or not at all. The name itself is not flushed yet. */
-export function writeWhole(path: string, text: string, mode: number): void {
-  writePart(partOf(path), Buffer.from(text), 0, mode)
+export function writeWhole(path: string, content: string | Buffer, mode: number): void {
+  writePart(partOf(path), typeof content === 'string' ? Buffer.from(content) : content, 0, mode)
   renameSync(partOf(path), path)
 }
 

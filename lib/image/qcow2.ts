@@ -176,6 +176,23 @@ function extension(type: number, data: Buffer): Buffer {
   return bytes
 }
 
+/** Refuse what no overlay can be. @param virtualSize in bytes @throws {Problem} UNSUPPORTED */
+export function checkOverlay(backing: string, virtualSize: number): void {
+  if (!(virtualSize > 0 && virtualSize % 512 === 0 && virtualSize <= 64 * 2 ** 40))
+    refuse(
+      'UNSUPPORTED',
+      `Cannot make an overlay on "${backing}": ${virtualSize} bytes is no size for it`,
+      'ask for a multiple of 512 bytes, at most 64T',
+    )
+  const length = Buffer.byteLength(backing)
+  if (length === 0 || length > 1023 || backing.includes('\0'))
+    refuse(
+      'UNSUPPORTED',
+      `Cannot make an overlay on "${backing}": qcow2 has room for a name of 1 to 1023 bytes`,
+      'use a directory with a shorter path: --instances DIR',
+    )
+}
+
 /**
  * An empty overlay, byte for byte as `qemu-img create -f qcow2 -F FORMAT -b BACKING PATH SIZE` of qemu 7.2 writes it:
  * version 3, clusters of 64 KiB, and four things in a row: header, refcount table, refcount block, L1 table.
@@ -189,19 +206,8 @@ export function overlayBytes(overlay: { virtualSize: number; backing: string; ba
   fileSize: number
 } {
   const { virtualSize, backing, backingFormat } = overlay
-  if (!(virtualSize > 0 && virtualSize % 512 === 0 && virtualSize <= 64 * 2 ** 40))
-    refuse(
-      'UNSUPPORTED',
-      `Cannot make an overlay on "${backing}": ${virtualSize} bytes is no size for it`,
-      'ask for a multiple of 512 bytes, at most 64T',
-    )
+  checkOverlay(backing, virtualSize)
   const name = Buffer.from(backing)
-  if (name.length === 0 || name.length > 1023 || name.includes(0))
-    refuse(
-      'UNSUPPORTED',
-      `Cannot make an overlay on "${backing}": qcow2 has room for a name of 1 to 1023 bytes`,
-      'use a directory with a shorter path: --instances DIR',
-    )
   const l1Entries = Math.ceil(virtualSize / (clusterSize * (clusterSize / 8)))
   const fileSize = 3 * clusterSize + l1Entries * 8
   const bytes = Buffer.alloc(fileSize)

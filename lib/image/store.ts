@@ -69,12 +69,21 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
   return { ...image, size: total, virtualSize }
 }
 
+/** A file's name as its publisher has it, where the URL has %20 and the like for some of it. */
+function decoded(file: string): string {
+  try {
+    return decodeURIComponent(file)
+  } catch {
+    return file
+  }
+}
+
 /** The digest in a SHA256SUMS or SHA512SUMS beside the image. @throws {Problem} CHECKSUM_MISSING */
 async function publishedDigest(url: URL, file: string): Promise<string> {
   const [{ fetchText }, { digestFromSums }] = [await import('./fetch.ts'), await import('./sums.ts')]
   for (const name of ['SHA256SUMS', 'SHA512SUMS']) {
     const text = await fetchText(new URL(name, url).href, { limit: 2 ** 20, signal: interrupt.signal })
-    const digest = text === undefined ? undefined : digestFromSums(text, file)
+    const digest = text === undefined ? undefined : (digestFromSums(text, file) ?? digestFromSums(text, decoded(file)))
     if (digest) return digest
   }
   const message = `Cannot use "${showUrl(url.href)}": nothing vouches for its bytes, there is no SHA256SUMS beside it that names ${file}`

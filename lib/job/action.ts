@@ -23,7 +23,7 @@ export type Action =
     }
   | { do: 'mkdir'; path: string; mode: number }
   /** A whole small file, by way of `PATH.part`. `text` may hold secrets and is never printed. */
-  | { do: 'write'; path: string; text: string; mode: number }
+  | { do: 'write'; path: string; text: string | Buffer; mode: number }
   /** An empty sparse file of this size. */
   | { do: 'allocate'; path: string; size: number }
   /** A sparse copy that shares blocks where the file system can. */

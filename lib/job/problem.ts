@@ -104,6 +104,16 @@ export function explainSystemError(error: unknown): never {
         `Cannot ${what}: something on its path is not a directory`,
         'look at it, and move it away',
       )
+    case 'EISDIR':
+      return refuse('NOT_OURS', `Cannot ${what}: it is a directory`, 'look at it, and move it away')
+    case 'ENAMETOOLONG':
+      return refuse('UNSUPPORTED', `Cannot ${what}: its name is too long`, 'choose --instances with a shorter path')
+    case 'EFBIG':
+      return fail(
+        'UNSUPPORTED',
+        `Cannot ${what}: the file system takes no file as large as that`,
+        'ask for a smaller disk, or put --instances on a file system such as XFS',
+      )
     case 'EIO':
       return fail(
         'IO_FAILED',

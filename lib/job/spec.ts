@@ -75,7 +75,8 @@ export const ImageName = Name.check(
 )
 
 export const NonEmpty = z.string().check(z.minLength(1, 'is empty'))
-export const Uuid = z.uuid('is not a UUID')
+/** Of any version: libvirt takes them all. */
+export const Uuid = z.guid('is not a UUID')
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
 const control = /[\u0000-\u001f\u007f]/

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { readOperatorsFile } from '../../lib/host/files.ts'
+import { readOperatorsBytes, readOperatorsFile } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Image } from '../../lib/image/image.ts'
 import { findImage } from '../../lib/image/store.ts'
@@ -35,7 +35,7 @@ import { writeDomain } from '../steps/write-domain.ts'
 const digestOf = async (texts: unknown[]): Promise<string> =>
   `sha256:${Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(JSON.stringify(texts)))).toString('hex')}`
 const readAll = (paths: (string | undefined)[]) =>
-  paths.map((path) => (path === undefined ? null : readOperatorsFile(path)))
+  paths.map((path) => (path === undefined ? null : readOperatorsBytes(path).toString('latin1')))
 
 export const create = definePipeline({
   name: 'create',
@@ -158,6 +158,7 @@ export const create = definePipeline({
         'image-id': id,
         'image-name': image.name,
         root,
+        base: inBases(base),
         ephemeral,
         'ephemeral-format': ephemeral === undefined ? undefined : ephemeralFormat,
         swap,

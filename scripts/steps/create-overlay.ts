@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import * as z from 'zod/mini'
 import { baseAt } from '../../lib/host/bases.ts'
 import { fileAt, namesIn } from '../../lib/host/files.ts'
-import { readQcow2 } from '../../lib/image/qcow2.ts'
+import { checkOverlay, readQcow2 } from '../../lib/image/qcow2.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { baseLock, partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
@@ -23,11 +23,12 @@ export const createOverlay = defineStep({
   inspect: async ({ disk, base }, _, ahead) => ({
     disk: fileAt(disk) && (readQcow2(disk) ?? ('raw' as const)),
     base: baseAt(base),
+    isRaw: !fileAt(base) || readQcow2(base) === undefined,
     isComing: ahead.has(base),
     directory: ahead.has(dirname(disk)) || namesIn(dirname(disk)) !== undefined,
     leftover: fileAt(partOf(disk)) !== undefined,
   }),
-  plan({ disk, base, size }, { disk: found, base: below, isComing, directory, leftover }): Action[] {
+  plan({ disk, base, size }, { disk: found, base: below, isRaw, isComing, directory, leftover }): Action[] {
     if (found === 'raw')
       refuse(
         'NOT_OURS',
@@ -55,6 +56,14 @@ export const createOverlay = defineStep({
         )
       return leftover ? [{ do: 'remove', path: partOf(disk) }] : []
     }
+    // As raw, its header would be what the guest sees.
+    if (!isRaw)
+      refuse(
+        'UNSUPPORTED',
+        `Cannot put "${disk}" on base "${base}": it is a qcow2, and bases are raw`,
+        'make a raw one of it: cowhand step cache-base',
+      )
+    checkOverlay(base, size)
     if (below && below.size > size)
       refuse(
         'DISK_TOO_SMALL',

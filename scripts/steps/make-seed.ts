@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { fileAt, namesIn, readOperatorsFile } from '../../lib/host/files.ts'
+import { fileAt, ownNamesIn, readOperatorsBytes } from '../../lib/host/files.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { partOf } from '../../lib/job/layout.ts'
 import { AbsolutePath, described, FilePath, optional } from '../../lib/job/spec.ts'
@@ -29,10 +29,10 @@ export const makeSeed = defineStep({
     }),
   inspect: async ({ seed, ...given }) => ({
     seed: fileAt(seed),
-    staged: namesIn(`${seed}.d`),
+    staged: ownNamesIn(`${seed}.d`),
     leftover: fileAt(partOf(seed)) !== undefined,
     maker: fileAt(seed) ? [] : await isoMaker(),
-    texts: files.map((name) => (given[name] === undefined ? undefined : readOperatorsFile(given[name]))),
+    texts: files.map((name) => (given[name] === undefined ? undefined : readOperatorsBytes(given[name]))),
   }),
   plan({ seed, 'instance-id': id, hostname }, { seed: found, staged, leftover, texts, maker }): Action[] {
     const stage = `${seed}.d`
@@ -49,7 +49,7 @@ export const makeSeed = defineStep({
       'meta-data': metaData,
       ...(network === undefined ? {} : { 'network-config': network }),
     }
-    const write = ([name, text]: [string, string]): Action => ({
+    const write = ([name, text]: [string, string | Buffer]): Action => ({
       do: 'write',
       path: `${stage}/${name}`,
       text,

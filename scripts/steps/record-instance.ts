@@ -1,9 +1,10 @@
 import * as z from 'zod/mini'
-import { namesIn, textAt } from '../../lib/host/files.ts'
+import { baseAt } from '../../lib/host/bases.ts'
+import { ownNamesIn, textAt } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { firstDifference, type InstanceRecord } from '../../lib/job/instance.ts'
-import { partOf } from '../../lib/job/layout.ts'
+import { diskNames, partOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import {
   AbsolutePath,
@@ -35,6 +36,7 @@ export const recordInstance = defineStep({
       'image-id': described(z.string(), 'id of its image'),
       'image-name': described(z.string(), 'what the image was called'),
       root: described(Bytes, 'size of the root disk'),
+      base: optional(AbsolutePath, 'what the root disk is to stand on: nothing is written down that cannot be made'),
       ephemeral: optional(Bytes, 'size of the ephemeral disk'),
       'ephemeral-format': optional(z.string(), 'file system of the ephemeral disk'),
       swap: optional(Bytes, 'size of the swap disk'),
@@ -44,14 +46,18 @@ export const recordInstance = defineStep({
       network: optional(z.string(), 'network of the guest'),
       seed: optional(z.string(), 'digest of the files of the seed'),
       xml: optional(z.string(), 'digest of the file given with --xml'),
-      disks: described(z.array(z.string()), 'files of the disks that it has, such as disk'),
+      disks: described(z.array(z.enum(diskNames)), 'files of the disks that it has, such as disk'),
     }),
-  inspect: async ({ directory }) => ({
+  inspect: async ({ directory, base }) => ({
     record: instanceAt(directory),
     formats: textAt(`${directory}/disk.info`),
-    names: namesIn(directory),
+    names: ownNamesIn(directory),
+    base: base === undefined ? undefined : baseAt(base),
   }),
-  plan({ directory, disks, 'image-id': id, 'image-name': image, ...wish }, { record, formats, names }): Action[] {
+  plan(
+    { directory, disks, 'image-id': id, 'image-name': image, base: _, ...wish },
+    { record, formats, names, base },
+  ): Action[] {
     const wanted: InstanceRecord = { version: 1, image: { id, name: image }, ...wish }
     const write = (name: string, value: unknown): Action => ({
       do: 'write',
@@ -91,6 +97,13 @@ export const recordInstance = defineStep({
         'NOT_OURS',
         `Cannot create "${wish.name}": "${directory}" holds ${foreign[0]}, which cowhand did not make`,
         'choose another name, or look at it and move it away',
+      )
+    // Of many images the size is known only when they are a base.
+    if (base && base.size > wish.root)
+      refuse(
+        'DISK_TOO_SMALL',
+        `Cannot create "${wish.name}" with --root ${exactSize(wish.root)}: image "${image}" has ${exactSize(base.size)}`,
+        `ask for at least that: --root ${exactSize(base.size)}`,
       )
     return [
       ...(names ? [] : [{ do: 'mkdir', path: directory, mode: 0o755 } as const]),

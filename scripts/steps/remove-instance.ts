@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { fileAt, namesIn } from '../../lib/host/files.ts'
+import { fileAt, ownNamesIn } from '../../lib/host/files.ts'
 import { isInUse } from '../../lib/host/qemu-img.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { instanceFiles, isOldConsole, partOf } from '../../lib/job/layout.ts'
@@ -14,8 +14,8 @@ export const removeInstance = defineStep({
   summary: "Remove an instance's directory: the files that cowhand made, never a base",
   input: () => z.strictObject({ directory: described(AbsolutePath, "the instance's directory") }),
   inspect: async ({ directory }) => ({
-    names: namesIn(directory),
-    staged: namesIn(`${directory}/disk.config.d`),
+    names: ownNamesIn(directory),
+    staged: ownNamesIn(`${directory}/disk.config.d`),
     inUse: fileAt(`${directory}/disk`) !== undefined && (await isInUse(`${directory}/disk`)),
   }),
   plan({ directory }, { names, staged, inUse }): Action[] {

@@ -1,5 +1,5 @@
 import type { Typed } from '../lib/cli/flags.ts'
-import { writeAll } from '../lib/cli/output.ts'
+import { tryToWrite, writeAll } from '../lib/cli/output.ts'
 import type { ProgressMode } from '../lib/cli/progress.ts'
 import { audience, interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
@@ -111,12 +111,12 @@ export async function main(from: Process): Promise<number> {
     const nothing = { version: 1, task: splitWords(from.argv).name, ok: false, changed: false, steps: [] }
     // The words themselves may be what is wrong: whether a document is wanted is read off them as they are.
     if (from.argv.includes('--json'))
-      writeAll(
+      tryToWrite(
         1,
         asJson(error instanceof Failed ? error.document : { ...nothing, error: { code, kind, message, remedy } }),
       )
     const { coloursFor, reportProblem } = await import('../lib/cli/report.ts')
-    writeAll(2, reportProblem(problem, coloursFor(from.isTerminal.err, from.environment)))
+    tryToWrite(2, reportProblem(problem, coloursFor(from.isTerminal.err, from.environment)))
     return problem instanceof Interrupted ? problem.exit : exitCode[problem.kind]
   }
 }

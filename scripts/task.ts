@@ -76,7 +76,7 @@ export async function runTask(
     let fetched = 0
     if (!dryRun) {
       if (pipeline?.destroys && done.some(({ status }) => status === 'planned'))
-        await confirm(pipeline.destroys(job), globals['yes'] === true, from)
+        await confirm(pipeline.destroys(job), globals['yes'] === true, from, signal)
       const world = await openWorld(
         settings,
         tell,
@@ -151,18 +151,20 @@ async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, ty
 }
 
 /** @throws {Problem} CONFIRMATION_NEEDED unless somebody says yes */
-async function confirm(what: string, isSure: boolean, { isTerminal }: Process): Promise<void> {
+async function confirm(what: string, isSure: boolean, { isTerminal }: Process, signal: AbortSignal): Promise<void> {
   if (isSure) return
   const remedy = 'say that you are sure: --yes'
   if (!isTerminal.in || !isTerminal.err)
     refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: there is nobody to ask`, remedy)
   const { createInterface } = await import('node:readline/promises')
   const { stdin: input, stderr: output } = await import('node:process')
-  const asker = createInterface({ input, output })
-  // A terminal that hangs up answers no question.
+  // The terminal edits the line itself: then it also sends its signals, Ctrl-C and that it hangs up.
+  const asker = createInterface({ input, output, terminal: false })
+  // The end of the input answers no question.
   const gone = new Promise<string>((resolve) => asker.once('close', () => resolve('')))
-  const answer = await Promise.race([asker.question(`Delete ${what}? This cannot be undone [y/N] `), gone])
-  asker.close()
+  const stopped = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  const question = asker.question(`Delete ${what}? This cannot be undone [y/N] `)
+  const answer = await Promise.race([question, gone, stopped]).finally(() => asker.close())
   if (!/^y(es)?$/i.test(answer.trim()))
     refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: you did not say yes`, remedy)
 }

@@ -32,7 +32,9 @@ export const makeSeed = defineStep({
     staged: ownNamesIn(`${seed}.d`),
     leftover: fileAt(partOf(seed)) !== undefined,
     maker: fileAt(seed) ? [] : await isoMaker(),
-    texts: files.map((name) => (given[name] === undefined ? undefined : readOperatorsBytes(given[name]))),
+    texts: files.map((name): string | Buffer | undefined =>
+      given[name] === undefined ? undefined : readOperatorsBytes(given[name]),
+    ),
   }),
   plan({ seed, 'instance-id': id, hostname }, { seed: found, staged, leftover, texts, maker }): Action[] {
     const stage = `${seed}.d`

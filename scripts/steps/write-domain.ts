@@ -1,6 +1,6 @@
 import * as z from 'zod/mini'
 import { domainXml } from '../../lib/host/domain.ts'
-import { fileAt, readOperatorsFile, textAt } from '../../lib/host/files.ts'
+import { fileAt, namesIn, readOperatorsFile, textAt } from '../../lib/host/files.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { diskNames } from '../../lib/job/layout.ts'
 import { misuse } from '../../lib/job/problem.ts'
@@ -38,15 +38,19 @@ export const writeDomain = defineStep({
       'os-type': withDefault(OsType, 'linux', 'operating system of the guest'),
       xml: optional(FilePath, 'definition to put the disks into; all else in it stays as it is'),
     }),
-  inspect: async ({ directory, xml }, { virt_type }) => ({
+  inspect: async ({ directory, xml }, { virt_type }, ahead) => ({
+    directory: ahead.has(directory) || namesIn(directory) !== undefined,
     isWritten: textAt(`${directory}/libvirt.xml`) !== undefined,
     hasConsole: fileAt(`${directory}/console.log`) !== undefined,
     editDomain: xml === undefined ? undefined : (await import('../../lib/host/domain-xml.ts')).editDomain,
     template: xml === undefined ? undefined : readOperatorsFile(xml),
     virtType: virt_type,
   }),
-  plan({ directory, xml: _, ...wish }, { isWritten, hasConsole, editDomain, template, virtType }): Action[] {
-    const actions: Action[] = []
+  plan(
+    { directory, xml: _, ...wish },
+    { directory: isThere, isWritten, hasConsole, editDomain, template, virtType },
+  ): Action[] {
+    const actions: Action[] = isThere ? [] : [{ do: 'mkdir', path: directory, mode: 0o755 }]
     // Once written it is the operator's: it is made whole or not at all, so there is nothing to mend in it.
     if (!isWritten) {
       const disks = wish.disks.map((pair) => {

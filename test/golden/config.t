@@ -18,6 +18,12 @@ configuration file, the default. The file is --config, COWHAND_CONFIG or /etc/co
   $ COWHAND_CONFIG=cowhand.yaml where
   ./from-file
 
+The file may be a link to where it is kept:
+
+  $ ln -s cowhand.yaml link.yaml
+  $ where --config link.yaml
+  ./from-file
+
 An empty variable is as good as none:
 
   $ COWHAND_INSTANCES= where --config cowhand.yaml

@@ -51,6 +51,11 @@ An error is said, and only that:
     remedy: name it, such as task: create; cowhand schema has the whole form
   [2]
 
+Its exit code is the same where its words do not get through:
+
+  $ cron create web2 --image nothere --root 2G --json >/dev/full 2>&1
+  [3]
+
 --verbose says what was done, on standard output; --quiet says errors only, also on a terminal:
 
   $ cron delete web2 --yes --verbose 2>stderr | grep -v '^ '

@@ -84,6 +84,14 @@ A document that is wrong is refused as a whole, with what is wrong in it:
   cowhand: Cannot read the job on standard input: Nested mappings are not allowed in compact mappings at line 2, column 7
     remedy: mend the line that it names
   [2]
+  $ printf 'task: create\nname: web1\nimage: debian\nroot: !size 2G\n' | cowhand run -
+  cowhand: Cannot read the job on standard input: Unresolved tag: !size at line 4, column 7
+    remedy: mend the line that it names
+  [2]
+  $ printf 'task: list # \344\n' >latin1.yaml && cowhand run latin1.yaml
+  cowhand: Cannot read "latin1.yaml": it is not UTF-8 text
+    remedy: convert it: iconv -t UTF-8 latin1.yaml
+  [2]
   $ printf '[1, 2' | cowhand run -
   cowhand: Cannot read the job on standard input: Flow sequence must end with a ] at line 1, column 6
     remedy: mend the line that it names

@@ -282,6 +282,28 @@ symbolic link in the place of a disk.
   [3]
   $ tree | diff before -
 
+Nor what a link leads to: files of others, or a file that has a second name.
+
+  $ mkdir others && touch others/user-data && cp debian.qcow2 others/
+  $ mkdir instances/web6 && ln -s $PWD/others instances/web6/disk.config.d
+  $ ln -s $PWD/others instances/web7
+  $ ln others/debian.qcow2 instances/_base/swap_32.part
+  $ tree >before
+  $ cowhand delete web6 --yes |& norm
+  cowhand: Cannot use "./instances/web6/disk.config.d": it is a symbolic link
+    remedy: look at it, and move it away: ls -ld ./instances/web6/disk.config.d
+  [3]
+  $ cowhand create web7 --image debian --root 1G |& norm
+  cowhand: Cannot use "./instances/web7": it is a symbolic link
+    remedy: look at it, and move it away: ls -ld ./instances/web7
+  [3]
+  $ cowhand step make-swap-base --base $PWD/instances/_base/swap_32 --size 32M |& norm
+  cowhand: Cannot write "./instances/_base/swap_32.part": it has another name (hard link)
+    remedy: look at it, and move it away: ls -ld ./instances/_base/swap_32.part
+  [3]
+  $ cmp debian.qcow2 others/debian.qcow2
+  $ rm -r instances/web6 instances/web7
+
 A disk that stands on another base is somebody's data:
 
   $ rm instances/web1/disk && qemu-img create -q -f qcow2 instances/web1/disk 1G
@@ -290,6 +312,38 @@ A disk that stands on another base is somebody's data:
     remedy: look at it, and move it away if nobody needs it: qemu-img info ./instances/web1/disk
   [3]
   $ mv kept instances/web1/disk
+
+What cannot be a disk is said before anything of the instance is written down:
+
+  $ cowhand create web6 --image debian --root 65T |& norm
+  cowhand: Cannot make an overlay on "./instances/_base/<sha1>": 71468255805440 bytes is no size for it
+    remedy: ask for a multiple of 512 bytes, at most 64T
+  [3]
+  $ qemu-img convert -O qcow2 -f qcow2 debian.qcow2 instances/_base/foreign
+  $ cowhand step create-overlay --disk $PWD/web6 --base $PWD/instances/_base/foreign --size 1G |& norm
+  cowhand: Cannot put "./web6" on base "./instances/_base/foreign": it is a qcow2, and bases are raw
+    remedy: make a raw one of it: cowhand step cache-base
+  [3]
+  $ ls web6 instances/web6 2>/dev/null
+  [2]
+  $ rm instances/_base/foreign
+
+Before something is destroyed a terminal is asked. Ctrl-C is an interrupt there too, and a terminal that hangs up says no:
+
+  $ cat >ask.py <<PYTHON
+  > import os, pty, sys
+  > pid, terminal = pty.fork()
+  > pid or os.execvp("cowhand", ["cowhand", "delete", "web1"])
+  > print(os.read(terminal, 100).decode(), flush=True)
+  > os.write(terminal, b"\x03") if sys.argv[1] == "ctrl-c" else os.close(terminal)
+  > print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in ((130,) if sys.argv[1] == "ctrl-c" else (3, 129)))
+  > PYTHON
+  $ python3 ask.py ctrl-c
+  Delete instance "web1" with all its disks? This cannot be undone [y/N] 
+  True
+  $ python3 ask.py hang-up
+  Delete instance "web1" with all its disks? This cannot be undone [y/N] 
+  True
 
 A base that something wrote to would give wrong data to each of its instances:
 

@@ -121,6 +121,13 @@ The other steps of `create`:
   $ isoinfo -R -x /meta-data -i instances/web1/disk.config
   instance-id: 12345678-1234-4123-8123-123456789abc
   local-hostname: web1
+
+User data may be packed (cloud-init unpacks it): its bytes are kept as they are.
+
+  $ gzip -nc user-data >user-data.gz
+  $ cowhand step make-seed --seed $instances/seed --user-data user-data.gz --instance-id $uuid --hostname web1
+  $ isoinfo -R -x /user-data -i $instances/seed | cmp - user-data.gz && rm $instances/seed
+
   $ cowhand step extend-base --base $base --sized ${base}_2 --size 2G
   $ qemu-img info -f raw --output=json ${base}_2 | jq '."virtual-size"'
   2147483648

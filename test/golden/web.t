@@ -101,6 +101,19 @@ Packed images are unpacked on the way:
   $ cowhand create web4 --image $url/packed.qcow2.gz --checksum sha256:$(sha256sum <www/packed.qcow2.gz | cut -d ' ' -f 1) --root 2G
   $ qemu-img compare -q -f qcow2 -F qcow2 www/debian.qcow2 instances/web4/disk || echo differs
 
+How large such an image is shows only when it is unpacked. Of an instance that it is too large for nothing is written
+down, so what the remedy says can be done. (A URL has %20 and the like where a file's name has blanks.)
+
+  $ gzip -9c www/debian.qcow2 >'www/another one.qcow2.gz' && (cd www && sha256sum another* >SHA256SUMS)
+  $ cowhand create web6 --image $url/another%20one.qcow2.gz --root 8M |& norm
+  cowhand: Cannot create "web6" with --root 8M: image "http://127.0.0.1:<port>/another%20one.qcow2.gz" has 16M
+    remedy: ask for at least that: --root 16M
+  [3]
+  $ ls instances | grep web6
+  [1]
+  $ cowhand create web6 --image $url/another%20one.qcow2.gz --root 16M
+  $ cowhand delete web6 --yes
+
 A base that is there needs no server, when the checksum says which it is:
 
   $ kill $server

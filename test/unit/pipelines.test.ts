@@ -55,7 +55,7 @@ const cacheBase = [
 const own = { directory: '/i/vm1', name: 'vm1', uuid, 'os-type': 'linux' }
 const recordInstance = [
   'record-instance',
-  { ...own, 'image-id': digest, 'image-name': 'debian', root: 20 * GiB, disks: ['disk'] },
+  { ...own, 'image-id': digest, 'image-name': 'debian', root: 20 * GiB, base: '/i/_base/b', disks: ['disk'] },
 ]
 const overlay = ['create-overlay', { disk: '/i/vm1/disk', base: '/i/_base/b', size: 20 * GiB }]
 const writeDomain = ['write-domain', { ...own, seed: false, disks: ['disk=vda'] }]
@@ -90,7 +90,7 @@ describe('create', () => {
           {
             ...own,
             ...{ memory: 4 * GiB, vcpus: 2, network: 'lab', seed: 'sha256:s' },
-            ...{ 'image-id': digest, 'image-name': 'debian', root: 20 * GiB },
+            ...{ 'image-id': digest, 'image-name': 'debian', root: 20 * GiB, base: '/i/_base/b' },
             ...{ ephemeral: 10 * GiB, 'ephemeral-format': 'ext4', swap: GiB / 2 },
             disks: ['disk', 'disk.local', 'disk.swap'],
           },

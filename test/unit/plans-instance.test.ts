@@ -32,12 +32,12 @@ const wanted = {
   'image-id': 'sha256:a',
   'image-name': 'debian',
   root: '20G',
-  disks: ['disk'],
+  disks: ['disk' as const],
 }
 const bytes = (value: unknown) => Buffer.byteLength(`${JSON.stringify(value, null, 2)}\n`)
 const pinned = `write /i/vm1/disk.info (${bytes({ '/i/vm1/disk': 'qcow2' })} bytes)`
 const written = `write /i/vm1/instance.json (${bytes(record)} bytes)`
-plans(recordInstance, wanted, { record: undefined, formats: undefined, names: undefined }, [
+plans(recordInstance, wanted, { record: undefined, formats: undefined, names: undefined, base: undefined }, [
   { name: 'it is new: the formats first, the record last (S74)', then: ['mkdir /i/vm1', pinned, written] },
   { name: 'its directory is there, and empty', found: { names: [] }, then: [pinned, written] },
   {
@@ -72,6 +72,11 @@ plans(recordInstance, wanted, { record: undefined, formats: undefined, names: un
     then: 'INSTANCE_DIFFERS',
   },
   { name: 'with another os type', input: { 'os-type': 'windows' }, found: { record }, then: 'INSTANCE_DIFFERS' },
+  {
+    name: 'its image does not fit into its root disk: nothing is written down that cannot be made',
+    found: { base: { size: 20 * GiB + 512, allocated: 0, stamp: '' } },
+    then: 'DISK_TOO_SMALL',
+  },
   { name: "somebody's files are in its directory", found: { names: ['precious.img'] }, then: 'NOT_OURS' },
   { name: "a disk is in its directory that is nobody's", found: { names: ['disk.info', 'disk'] }, then: 'NOT_OURS' },
 ])
@@ -79,18 +84,26 @@ plans(recordInstance, wanted, { record: undefined, formats: undefined, names: un
 plans(
   writeDomain,
   { directory: '/i/vm1', name: 'vm1', uuid, disks: ['disk=vda'] },
-  { isWritten: false, hasConsole: false, editDomain: undefined, template: undefined, virtType: 'kvm' },
+  {
+    directory: true,
+    isWritten: false,
+    hasConsole: false,
+    editDomain: undefined,
+    template: undefined,
+    virtType: 'kvm',
+  },
   [
     { name: 'it is there', found: { isWritten: true, hasConsole: true }, then: [] },
     { name: 'its console is gone', found: { isWritten: true }, then: ['write /i/vm1/console.log (0 bytes)'] },
     {
-      name: 'into a definition of the operator',
+      name: 'into a definition of the operator, and its directory is not there',
       found: {
+        directory: false,
         hasConsole: true,
         template: '<t/>',
         editDomain: (xml, { disks }) => `${xml}${disks[0]?.path}=${disks[0]?.target}`,
       },
-      then: [`write /i/vm1/libvirt.xml (${'<t/>/i/vm1/disk=vda'.length} bytes)`],
+      then: ['mkdir /i/vm1', `write /i/vm1/libvirt.xml (${'<t/>/i/vm1/disk=vda'.length} bytes)`],
     },
     { name: 'it has no disks', input: { disks: [] }, then: 'BAD_SPEC' },
   ],
@@ -98,6 +111,7 @@ plans(
 test('write-domain: nobody else may read the definition, and the console has the mode of S12', () => {
   const input = writeDomain.input().parse({ directory: '/i/vm1', name: 'vm1', uuid, disks: ['disk=vda'] })
   const found = {
+    directory: true,
     isWritten: false,
     hasConsole: false,
     editDomain: undefined,

@@ -239,7 +239,7 @@ const made = ['overlay /i/vm1/disk.part (20G) on /i/_base/b', 'publish /i/vm1/di
 plans(
   createOverlay,
   { disk: '/i/vm1/disk', base, size: '20G' },
-  { disk: undefined, base: facts(2 * GiB), isComing: false, directory: true, leftover: false },
+  { disk: undefined, base: facts(2 * GiB), isRaw: true, isComing: false, directory: true, leftover: false },
   [
     { name: 'it is not there', then: made },
     { name: 'nor is its directory', found: { directory: false }, then: ['mkdir /i/vm1', ...made] },
@@ -264,6 +264,13 @@ plans(
     { name: 'it is there, smaller', found: { disk: header(base, 10 * GiB) }, then: 'INSTANCE_DIFFERS' },
     { name: 'it is there, larger', found: { disk: header(base, 30 * GiB) }, then: 'INSTANCE_DIFFERS' },
     { name: 'the image does not fit into it', found: { base: facts(20 * GiB + 512) }, then: 'DISK_TOO_SMALL' },
+    { name: 'its base is a qcow2', found: { isRaw: false }, then: 'UNSUPPORTED' },
+    { name: 'it is larger than a qcow2 can be', input: { size: '65T' }, then: 'UNSUPPORTED' },
+    {
+      name: "its base's name is longer than a qcow2 can keep",
+      input: { base: `/${'b'.repeat(1023)}` },
+      then: 'UNSUPPORTED',
+    },
   ],
 )
 

@@ -20,7 +20,7 @@ import {
   optional,
   withDefault,
 } from '../../lib/job/spec.ts'
-import { call, definePipeline } from '../../lib/job/step.ts'
+import { type Call, call, definePipeline } from '../../lib/job/step.ts'
 import { cacheBase } from '../steps/cache-base.ts'
 import { createOverlay } from '../steps/create-overlay.ts'
 import { defineDomain } from '../steps/define-domain.ts'
@@ -150,9 +150,22 @@ export const create = definePipeline({
     const { source: from, digest, format, packing, id, size, stamp } = image
     const { memory, vcpus, network } = job
     const wish = { directory, name, uuid, memory, vcpus, network, 'os-type': osType }
+    const made = [
+      ...disksOn(
+        'disk.local',
+        ephemeral,
+        inBases(layout.ephemeralBaseName(ephemeral ?? 0, osType, ephemeralFormat)),
+        (on, bytes) => call(makeEphemeralBase, { base: on, size: bytes, format: ephemeralFormat }),
+      ),
+      ...disksOn('disk.swap', swap, inBases(layout.swapBaseName(swap ?? 0)), (on, bytes) =>
+        call(makeSwapBase, { base: on, size: bytes }),
+      ),
+    ]
     return [
       call(cacheBase, { from, digest, format, packing, id, size, stamp, base: inBases(base) }),
       ...(sized ? [call(extendBase, { base: inBases(base), sized: inBases(sized), size: root })] : []),
+      // Every base first: what cannot be made is found out before there is an instance.
+      ...made.map(({ make }) => make),
       call(recordInstance, {
         ...wish,
         'image-id': id,
@@ -167,14 +180,9 @@ export const create = definePipeline({
         disks,
       }),
       call(createOverlay, { disk: `${directory}/disk`, base: inBases(sized ?? base), size: root }),
-      ...madeDisk(ephemeral, `${directory}/disk.local`, (bytes) => {
-        const made = inBases(layout.ephemeralBaseName(bytes, osType, ephemeralFormat))
-        return [call(makeEphemeralBase, { base: made, size: bytes, format: ephemeralFormat }), made]
-      }),
-      ...madeDisk(swap, `${directory}/disk.swap`, (bytes) => {
-        const made = inBases(layout.swapBaseName(bytes))
-        return [call(makeSwapBase, { base: made, size: bytes }), made]
-      }),
+      ...made.map(({ file, size: bytes, base: on }) =>
+        call(createOverlay, { disk: `${directory}/${file}`, base: on, size: bytes }),
+      ),
       ...(seed === undefined
         ? []
         : [
@@ -213,13 +221,10 @@ const wayFor = (image: Image, volumes: string[], allowed: boolean) =>
     rootIsVolume: volumes.includes('vda'),
   })
 
-/** The calls for a disk on a base that is made, not fetched; none where the disk was not asked for. */
-function madeDisk(
+/** A disk on a base that is made, not fetched; none where it was not asked for. */
+const disksOn = (
+  file: layout.DiskName,
   size: number | undefined,
-  disk: string,
-  maker: (size: number) => [ReturnType<typeof call>, base: string],
-) {
-  if (size === undefined) return []
-  const [make, base] = maker(size)
-  return [make, call(createOverlay, { disk, base, size })]
-}
+  base: string,
+  maker: (base: string, size: number) => Call,
+) => (size === undefined ? [] : [{ file, size, base, make: maker(base, size) }])

@@ -27,6 +27,18 @@ space that it may take. It changes nothing, and makes no directory either.
     qemu-img convert -p -W -m 16 -f qcow2 -O raw ./images/debian.qcow2 ./instances/_base/<sha1>.converted  [1.3M of space]
     record ./instances/_base/<sha1>.json
     publish ./instances/_base/<sha1>.converted ./instances/_base/<sha1>
+  make-ephemeral-base: planned
+    mkdir ./instances/_base
+    allocate ./instances/_base/ephemeral_0_1_linux.part (1G, sparse)
+    mke2fs -q -F -T default -L ephemeral0 -U <uuid> -b 4096 -I 256 -i 16384 -m 5 -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file,extent,64bit,flex_bg,huge_file,dir_nlink,extra_isize,metadata_csum -E hash_seed=<uuid>,root_owner=0:0,assume_storage_prezeroed=1 ./instances/_base/ephemeral_0_1_linux.part
+    record ./instances/_base/ephemeral_0_1_linux.json
+    publish ./instances/_base/ephemeral_0_1_linux.part ./instances/_base/ephemeral_0_1_linux
+  make-swap-base: planned
+    mkdir ./instances/_base
+    allocate ./instances/_base/swap_256.part (256M, sparse)
+    mkswap -q -p 4096 -L swap0 -U <uuid> ./instances/_base/swap_256.part
+    record ./instances/_base/swap_256.json
+    publish ./instances/_base/swap_256.part ./instances/_base/swap_256
   record-instance: planned
     mkdir ./instances/web1
     write ./instances/web1/disk.info (<size> bytes)
@@ -34,21 +46,9 @@ space that it may take. It changes nothing, and makes no directory either.
   create-overlay: planned
     overlay ./instances/web1/disk.part (2G) on ./instances/_base/<sha1>  [256K of space]
     publish ./instances/web1/disk.part ./instances/web1/disk
-  make-ephemeral-base: planned
-    mkdir ./instances/_base
-    allocate ./instances/_base/ephemeral_0_1_linux.part (1G, sparse)
-    mke2fs -q -F -T default -L ephemeral0 -U <uuid> -b 4096 -I 256 -i 16384 -m 5 -O none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file,extent,64bit,flex_bg,huge_file,dir_nlink,extra_isize,metadata_csum -E hash_seed=<uuid>,root_owner=0:0,assume_storage_prezeroed=1 ./instances/_base/ephemeral_0_1_linux.part
-    record ./instances/_base/ephemeral_0_1_linux.json
-    publish ./instances/_base/ephemeral_0_1_linux.part ./instances/_base/ephemeral_0_1_linux
   create-overlay: planned
     overlay ./instances/web1/disk.local.part (1G) on ./instances/_base/ephemeral_0_1_linux  [256K of space]
     publish ./instances/web1/disk.local.part ./instances/web1/disk.local
-  make-swap-base: planned
-    mkdir ./instances/_base
-    allocate ./instances/_base/swap_256.part (256M, sparse)
-    mkswap -q -p 4096 -L swap0 -U <uuid> ./instances/_base/swap_256.part
-    record ./instances/_base/swap_256.json
-    publish ./instances/_base/swap_256.part ./instances/_base/swap_256
   create-overlay: planned
     overlay ./instances/web1/disk.swap.part (256M) on ./instances/_base/swap_256  [256K of space]
     publish ./instances/web1/disk.swap.part ./instances/web1/disk.swap
@@ -72,7 +72,7 @@ The same as JSON, for a script that wants to know what it will cost:
   $ create --dry-run --json | jq -c '.ok, .changed, [.steps[] | [.step, .status]], ([.steps[].actions[].space // 0] | add < 4000000)'
   true
   false
-  [["cache-base","planned"],["record-instance","planned"],["create-overlay","planned"],["make-ephemeral-base","planned"],["create-overlay","planned"],["make-swap-base","planned"],["create-overlay","planned"],["make-seed","planned"],["write-domain","planned"]]
+  [["cache-base","planned"],["make-ephemeral-base","planned"],["make-swap-base","planned"],["record-instance","planned"],["create-overlay","planned"],["create-overlay","planned"],["create-overlay","planned"],["make-seed","planned"],["write-domain","planned"]]
   true
 
 The real run does these very actions:
@@ -85,11 +85,11 @@ When all is done, nothing is left to do; and what is missing in part is done in 
   $ create --dry-run
   root disk: create from the whole image
   cache-base: ok
+  make-ephemeral-base: ok
+  make-swap-base: ok
   record-instance: ok
   create-overlay: ok
-  make-ephemeral-base: ok
   create-overlay: ok
-  make-swap-base: ok
   create-overlay: ok
   make-seed: ok
   write-domain: ok
@@ -98,11 +98,11 @@ When all is done, nothing is left to do; and what is missing in part is done in 
   $ create --dry-run | norm
   root disk: create from the whole image
   cache-base: ok
+  make-ephemeral-base: ok
+  make-swap-base: ok
   record-instance: ok
   create-overlay: ok
-  make-ephemeral-base: ok
   create-overlay: ok
-  make-swap-base: ok
   create-overlay: planned
     overlay ./instances/web1/disk.swap.part (256M) on ./instances/_base/swap_256  [256K of space]
     publish ./instances/web1/disk.swap.part ./instances/web1/disk.swap

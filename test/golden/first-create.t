@@ -16,11 +16,11 @@ On success nothing is said, for a script or cron. --verbose names each step (and
   $ create --verbose | grep -v '^ '
   root disk: create from the whole image
   cache-base: changed
+  make-ephemeral-base: changed
+  make-swap-base: changed
   record-instance: changed
   create-overlay: changed
-  make-ephemeral-base: changed
   create-overlay: changed
-  make-swap-base: changed
   create-overlay: changed
   make-seed: changed
   write-domain: changed
@@ -140,11 +140,11 @@ The same command again finds everything as it is to be. No file is written to, n
   $ create --verbose
   root disk: create from the whole image
   cache-base: ok
+  make-ephemeral-base: ok
+  make-swap-base: ok
   record-instance: ok
   create-overlay: ok
-  make-ephemeral-base: ok
   create-overlay: ok
-  make-swap-base: ok
   create-overlay: ok
   make-seed: ok
   write-domain: ok
@@ -156,6 +156,7 @@ A second VM of the same image and sizes needs no more than its overlays:
   $ cowhand create web2 --image debian --root 3G --swap 256M --verbose |& norm
   root disk: create from the whole image
   cache-base: ok
+  make-swap-base: ok
   record-instance: changed
     mkdir ./instances/web2
     write ./instances/web2/disk.info (<size> bytes)
@@ -163,7 +164,6 @@ A second VM of the same image and sizes needs no more than its overlays:
   create-overlay: changed
     overlay ./instances/web2/disk.part (3G) on ./instances/_base/<sha1>  [256K of space]
     publish ./instances/web2/disk.part ./instances/web2/disk
-  make-swap-base: ok
   create-overlay: changed
     overlay ./instances/web2/disk.swap.part (256M) on ./instances/_base/swap_256  [256K of space]
     publish ./instances/web2/disk.swap.part ./instances/web2/disk.swap

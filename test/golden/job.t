@@ -15,27 +15,27 @@ JSON, in a file or on standard input.
   $ cowhand run web1.yaml --dry-run | grep -v '^ ' | norm
   root disk: create from the whole image
   cache-base: planned
+  make-swap-base: planned
   record-instance: planned
   create-overlay: planned
-  make-swap-base: planned
   create-overlay: planned
   write-domain: planned
   create web1: 6 of 6 steps to do (about 1.8M of space); nothing was changed
   $ cowhand run web1.yaml --verbose | grep -v '^ '
   root disk: create from the whole image
   cache-base: changed
+  make-swap-base: changed
   record-instance: changed
   create-overlay: changed
-  make-swap-base: changed
   create-overlay: changed
   write-domain: changed
   create web1: done
   $ cowhand run - <web1.yaml --verbose
   root disk: create from the whole image
   cache-base: ok
+  make-swap-base: ok
   record-instance: ok
   create-overlay: ok
-  make-swap-base: ok
   create-overlay: ok
   write-domain: ok
   create web1: nothing to do

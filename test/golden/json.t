@@ -12,9 +12,9 @@ it went. What is for people goes to standard error.
   [1,"create",true,true,"web1"]
   $ jq -c '.steps[] | [.step, .status, .changed, (.actions | length)]' result.json
   ["cache-base","changed",true,6]
+  ["make-swap-base","changed",true,5]
   ["record-instance","changed",true,3]
   ["create-overlay","changed",true,2]
-  ["make-swap-base","changed",true,5]
   ["create-overlay","changed",true,2]
   ["write-domain","changed",true,2]
   $ jq -c '.steps[0] | keys, (.actions[0] | keys), (.seconds | type)' result.json

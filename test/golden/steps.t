@@ -105,11 +105,11 @@ That is what `create` makes of it: it finds nothing to do.
   $ cowhand create web1 --image debian --root 2G --ephemeral 1G --swap 256M --verbose
   root disk: create from the whole image
   cache-base: ok
+  make-ephemeral-base: ok
+  make-swap-base: ok
   record-instance: ok
   create-overlay: ok
-  make-ephemeral-base: ok
   create-overlay: ok
-  make-swap-base: ok
   create-overlay: ok
   write-domain: ok
   create web1: nothing to do

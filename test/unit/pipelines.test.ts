@@ -65,7 +65,7 @@ describe('create', () => {
   test('is a base, a record, an overlay, a definition', () =>
     assert.deepEqual(said(calls({})), [cacheBase, recordInstance, overlay, writeDomain]))
 
-  test('with every disk and a seed: each base before its overlay, the definition when all is there', () =>
+  test('with every disk and a seed: the bases before there is an instance, the definition when all is there', () =>
     assert.deepEqual(
       said(
         calls(
@@ -85,6 +85,8 @@ describe('create', () => {
       ),
       [
         cacheBase,
+        ['make-ephemeral-base', { base: '/i/_base/ephemeral_0_10_linux', size: 10 * GiB, format: 'ext4' }],
+        ['make-swap-base', { base: '/i/_base/swap_512', size: GiB / 2 }],
         [
           'record-instance',
           {
@@ -96,9 +98,7 @@ describe('create', () => {
           },
         ],
         overlay,
-        ['make-ephemeral-base', { base: '/i/_base/ephemeral_0_10_linux', size: 10 * GiB, format: 'ext4' }],
         ['create-overlay', { disk: '/i/vm1/disk.local', base: '/i/_base/ephemeral_0_10_linux', size: 10 * GiB }],
-        ['make-swap-base', { base: '/i/_base/swap_512', size: GiB / 2 }],
         ['create-overlay', { disk: '/i/vm1/disk.swap', base: '/i/_base/swap_512', size: GiB / 2 }],
         [
           'make-seed',
@@ -130,12 +130,12 @@ describe('create', () => {
     ]))
 
   test('for windows: ntfs, in a base of its own', () =>
-    assert.deepEqual(said(calls({ 'os-type': 'windows', ephemeral: '10G' }))[3], [
+    assert.deepEqual(said(calls({ 'os-type': 'windows', ephemeral: '10G' }))[1], [
       'make-ephemeral-base',
       { base: '/i/_base/ephemeral_0_10_windows', size: 10 * GiB, format: 'ntfs' },
     ]))
   test('with another file system: a base of its own too', () =>
-    assert.deepEqual(said(calls({ 'ephemeral-format': 'xfs', ephemeral: '10G' }))[3], [
+    assert.deepEqual(said(calls({ 'ephemeral-format': 'xfs', ephemeral: '10G' }))[1], [
       'make-ephemeral-base',
       { base: '/i/_base/ephemeral_0_10_linux_xfs', size: 10 * GiB, format: 'xfs' },
     ]))
@@ -143,10 +143,10 @@ describe('create', () => {
     const list = said(calls({ ephemeral: '10G', swap: '1G', xml: '/x' }, { volumes: ['vdb'], xml: 'sha256:x' }))
     assert.deepEqual(
       list.map(([step]) => step),
-      ['cache-base', 'record-instance', 'create-overlay', 'make-swap-base', 'create-overlay', 'write-domain'],
+      ['cache-base', 'make-swap-base', 'record-instance', 'create-overlay', 'create-overlay', 'write-domain'],
     )
     assert.deepEqual(list.at(-1)?.[1], { ...own, xml: '/x', seed: false, disks: ['disk=vda', 'disk.swap=vdc'] })
-    assert.deepEqual((list[1]?.[1] as { disks?: string[] } | undefined)?.disks, ['disk', 'disk.swap'])
+    assert.deepEqual((list[2]?.[1] as { disks?: string[] } | undefined)?.disks, ['disk', 'disk.swap'])
   })
 
   const uri = { libvirt_uri: 'qemu:///system' }

@@ -240,6 +240,3 @@ export function requireSpace(need: number, free: number, directory: string): voi
   const message = `Cannot write ${formatSize(need)} under "${directory}": only ${formatSize(free)} are free there`
   refuse('NO_SPACE', message, `free at least ${formatSize(need - free)}, or choose another --instances directory`)
 }
-
-/** An operator's path, made absolute. */
-export const absolute = (path: string): string => resolve(path)

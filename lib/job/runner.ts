@@ -151,8 +151,10 @@ export async function runAll(
         await world.perform(action)
       }
       begun = []
-      if (actions.length > 0) world.flush()
-      if (actions.length > 0) await settle(call, world.settings)
+      if (actions.length > 0) {
+        world.flush()
+        await settle(call, world.settings)
+      }
       results.push(asResult(name, actions, actions.length > 0 ? 'changed' : 'ok', (performance.now() - started) / 1000))
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
       letGo([...jobLocks, ...needs.slice(index + 1).flat()])

@@ -1,6 +1,5 @@
-import { basename } from 'node:path'
+import { basename, resolve } from 'node:path'
 import * as z from 'zod/mini'
-import { absolute } from '../../lib/host/files.ts'
 import { directoryOf } from '../../lib/image/directory.ts'
 import { declaredBy, formatOf } from '../../lib/image/image.ts'
 import { misuse } from '../../lib/job/problem.ts'
@@ -28,7 +27,7 @@ export const imageAdd = definePipeline({
   }),
   look: async () => undefined,
   calls(job, _, settings) {
-    const file = absolute(job.file)
+    const file = resolve(job.file)
     const { stem, packing } = declaredBy(basename(file))
     const properties = Object.fromEntries(
       (job.property ?? []).map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]),

@@ -40,7 +40,7 @@ export async function taskNamed(name: string): Promise<Found> {
 
 /** Flags before the command that take a value. */
 const valued = ['--config', '--instances', '--store', '--progress', '--lock-wait']
-const families = ['image', 'step']
+const families = ['cache', 'image', 'step']
 
 /** Split what was typed into the command's name and the words for it. */
 export function splitWords(argv: string[]): { name: string; words: string[] } {

@@ -100,6 +100,7 @@ export async function main(from: Process): Promise<number> {
   try {
     const { outcome, typed } = await dispatch(from, tell, interrupt.signal)
     voice?.end()
+    if (typed.globals['quiet'] !== true) warn(outcome.document)
     if (typed.globals['json'] === true && Object.keys(outcome.document).length > 0)
       writeAll(1, asJson(outcome.document))
     else if (outcome.wanted && typed.globals['quiet'] !== true) writeAll(1, outcome.text)
@@ -115,10 +116,16 @@ export async function main(from: Process): Promise<number> {
         1,
         asJson(error instanceof Failed ? error.document : { ...nothing, error: { code, kind, message, remedy } }),
       )
+    if (error instanceof Failed) warn(error.document)
     const { coloursFor, reportProblem } = await import('../lib/cli/report.ts')
     tryToWrite(2, reportProblem(problem, coloursFor(from.isTerminal.err, from.environment)))
     return problem instanceof Interrupted ? problem.exit : exitCode[problem.kind]
   }
+}
+
+/** Told also where a success is silent. */
+function warn({ warnings = [] }: { warnings?: string[] | undefined }): void {
+  for (const warning of warnings) tryToWrite(2, `warning: ${warning}\n`)
 }
 
 const asJson = (document: object): string => `${JSON.stringify(document, null, 2)}\n`

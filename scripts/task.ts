@@ -49,7 +49,7 @@ export async function runTask(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const { jobFrom } = await import('../lib/cli/flags.ts')
-  const { planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
+  const { oneByOne, planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
   const { globals } = typed
   const job = jobFrom<Record<string, unknown>>(task.command, typed.job)
   const dryRun = globals['dry-run'] === true
@@ -65,14 +65,24 @@ export async function runTask(
   }
   try {
     const pipeline = task.kind === 'pipeline' ? task.command : undefined
-    const callsOf = async (): Promise<Call[]> => {
+    let claims: string[] = []
+    const callsOf = async (claimed?: ReadonlySet<string>): Promise<Call[]> => {
       if (task.kind === 'step') return [task.call(job)]
       const found = await task.command.look(job, settings)
       const reasons = task.command.reasons?.(job, found, settings)
       if (reasons) result.reasons = reasons
-      return task.command.calls(job, found, settings)
+      const warnings = task.command.warnings?.(job, found, settings)
+      if (warnings) result.warnings = warnings
+      claims = task.command.claims?.(job, found) ?? []
+      return task.command.calls(job, found, settings, claimed)
     }
-    let done: StepResult[] = await planAll(await callsOf(), settings)
+    const calls = await callsOf()
+    const isIndependent = pipeline?.independent === true
+    const planned = (call: Call) => planAll([call], settings)
+    let done: StepResult[] = []
+    // What is independent is looked at when its turn comes: that may take as long as the work itself.
+    if (!isIndependent) done = await planAll(calls, settings)
+    else if (dryRun) done = await oneByOne(calls, planned)
     let fetched = 0
     if (!dryRun) {
       if (pipeline?.destroys && done.some(({ status }) => status === 'planned'))
@@ -84,7 +94,13 @@ export async function runTask(
         typed,
         [task.command.name, instance].filter(Boolean).join(' '),
       )
-      done = await runAll(callsOf, pipeline?.locks?.(job) ?? [], world)
+      const runOne = async (call: Call) => {
+        await planned(call)
+        return runAll(() => [call], [], world)
+      }
+      done = isIndependent
+        ? await oneByOne(calls, runOne)
+        : await runAll(callsOf, pipeline?.locks?.(job) ?? [], world, claims)
       fetched = world.effects.fetched
     }
     result = { ...result, changed: done.some(({ changed }) => changed), steps: done, bytes: { fetched, sent: 0 } }
@@ -136,11 +152,12 @@ async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, ty
   const given = typed.globals['lock-wait']
   if (given !== undefined && !/^\d{1,6}$/.test(String(given)))
     misuse(`Cannot read --lock-wait "${given}": it is not a number of seconds`, 'give a number such as 60')
-  const lock = (name: string) =>
+  const usual = (name: string) => (name.startsWith('instance.') ? busyWait.instance : busyWait.base)
+  const lock = (name: string, wait = given === undefined ? usual(name) : Number(given)) =>
     acquire(locksOf(settings.instances), name, {
       task,
       signal,
-      wait: given === undefined ? (name.startsWith('instance.') ? busyWait.instance : busyWait.base) : Number(given),
+      wait,
       onWait: ({ task: other, pid, host, since }) =>
         tell({
           type: 'notice',

@@ -6,6 +6,7 @@ import {
   fsyncSync,
   ftruncateSync,
   lstatSync,
+  lutimesSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -204,6 +205,16 @@ export function makeDirectory(path: string, mode: number): string[] {
 export function removeFile(path: string): void {
   try {
     unlinkSync(path)
+  } catch (error) {
+    if (errno(error) !== 'ENOENT') throw error
+  }
+}
+
+/** True afterwards: the file was modified just now, as far as its times tell. One that is gone stays gone. */
+export function touch(path: string): void {
+  const now = new Date()
+  try {
+    lutimesSync(path, now, now)
   } catch (error) {
     if (errno(error) !== 'ENOENT') throw error
   }

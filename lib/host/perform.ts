@@ -12,6 +12,7 @@ import {
   openPart,
   publish,
   removeFile,
+  touch,
   writePart,
   writeWhole,
 } from './files.ts'
@@ -93,6 +94,13 @@ export class Effects {
         return renameSync(action.from, action.to)
       case 'remove':
         return removeFile(action.path)
+      case 'set-aside':
+        this.#unflushed.add(dirname(action.to))
+        return renameSync(action.from, action.to)
+      case 'touch':
+        return action.paths.forEach(touch)
+      case 'alarm':
+        throw new Problem('failed', action.code, action.message, action.remedy)
       case 'rmdir':
         return rmdirSync(action.path)
     }

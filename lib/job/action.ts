@@ -1,3 +1,4 @@
+import type { Code } from './problem.ts'
 import { type Format, formatSize, type Packing } from './spec.ts'
 import { showUrl } from './url.ts'
 
@@ -48,7 +49,14 @@ export type Action =
   /** Flush the part, give it its name, flush the directory: from then on it is whole. */
   | { do: 'publish'; from: string; to: string }
   | { do: 'rename'; from: string; to: string }
-  | { do: 'remove'; path: string }
+  /** `why`: what makes it one to remove, for people; `frees`: bytes. */
+  | { do: 'remove'; path: string; why?: string; frees?: number }
+  /** Give a finished file another name, out of the way; nothing of it is lost. */
+  | { do: 'set-aside'; from: string; to: string; why: string }
+  /** Note that these files were used just now: their times of modification tell when. `what`: for people. */
+  | { do: 'touch'; paths: string[]; what: string }
+  /** All that could be done is done, and the operator has to look at something: the step fails with this. */
+  | { do: 'alarm'; code: Code; message: string; remedy: string }
   /** Remove an empty directory. */
   | { do: 'rmdir'; path: string }
 
@@ -95,15 +103,23 @@ export function sayAction(action: Action): string {
     case 'rename':
       return `${action.do} ${word(action.from)} ${word(action.to)}`
     case 'remove':
-      return `remove ${word(action.path)}`
+      return `remove ${word(action.path)}${action.why === undefined ? '' : ` (${action.why})`}`
+    case 'set-aside':
+      return `set-aside ${word(action.from)} ${word(action.to)} (${action.why})`
+    case 'touch':
+      return `touch ${action.what}`
+    case 'alarm':
+      return `alarm: ${action.message}`
     case 'rmdir':
       return `rmdir ${word(action.path)}`
   }
 }
 
-/** Bytes that come over the network for an action, and that it may allocate; absent where it is neither. */
-export function costOf(action: Action): { fetch?: number; space?: number } {
+/** Bytes that come over the network for an action, that it may allocate, and that it frees; absent where it is none. */
+export function costOf(action: Action): { fetch?: number; space?: number; frees?: number } {
   switch (action.do) {
+    case 'remove':
+      return action.frees === undefined ? {} : { frees: action.frees }
     case 'fetch':
       return action.size === undefined ? {} : { fetch: action.size, space: action.size }
     case 'copy':

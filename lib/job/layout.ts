@@ -34,6 +34,8 @@ export const isWholeMiB = (size: number): boolean => size % MiB === 0
 /** A file that is being made stands beside the one it becomes. */
 export const partOf = (path: string): string => `${path}.part`
 export const convertedOf = (base: string): string => `${base}.converted`
+/** A base that was found to differ is called this, when nothing needs it. */
+export const quarantineOf = (base: string): string => `${base}.quarantined`
 export const unpackedOf = (base: string): string => `${base}.unpacked`
 /** How the file was made, written before the file gets its name. */
 export const recordOf = (path: string): string => `${path}.json`

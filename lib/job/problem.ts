@@ -7,8 +7,10 @@ export const exitCode: Record<Kind, number> = { failed: 1, usage: 2, refused: 3,
 /** Every code that `error.code` can have. They are stable: scripts compare them. */
 export const codes = [
   'BAD_SPEC', // a flag, a job document or the configuration is wrong
+  'BASE_DIFFERS', // a base is not what its record or its image says
   'CHECKSUM_MISMATCH',
   'CHECKSUM_MISSING', // nothing vouches for the bytes
+  'CHECKSUM_WEAK', // only md5 or sha1 vouches for the bytes, and that was not allowed
   'CONFIRMATION_NEEDED', // destructive, nobody to ask, no --yes
   'DISK_TOO_SMALL',
   'DOMAIN_EXISTS', // libvirt has another domain of this name

@@ -9,11 +9,13 @@ export const StepResult = z.strictObject({
   status: z.enum(['ok', 'changed', 'planned', 'pending', 'skipped', 'failed']),
   changed: z.boolean(),
   seconds: z.number(),
+  error: optional(z.string(), 'why it failed, where the others were done all the same'),
   actions: z.array(
     z.strictObject({
       action: described(z.string(), 'what is done, as a line for people'),
       fetch: z.optional(bytes('to come over the network')),
       space: z.optional(bytes('it may allocate, at most')),
+      frees: z.optional(bytes('given back')),
     }),
   ),
 })
@@ -45,6 +47,7 @@ export const Result = z.strictObject({
   changed: z.boolean(),
   instance: z.optional(z.string()),
   reasons: optional(z.array(z.string()), 'decisions on the way to the steps, each with its reason'),
+  warnings: optional(z.array(z.string()), 'what was done all the same, and should be known'),
   steps: z.array(StepResult),
   disks: z.optional(z.array(DiskResult)),
   bytes: z.optional(z.strictObject({ fetched: bytes('from the store'), sent: bytes('to another host') })),

@@ -13,8 +13,8 @@ export interface World {
   perform: (action: Action) => Promise<void>
   /** True afterwards: what was done survives a power cut. */
   flush: () => void
-  /** Hold a lock until it is given back. */
-  lock: (name: string) => Promise<Held>
+  /** Hold a lock until it is given back. @param wait seconds, where they are not the caller's */
+  lock: (name: string, wait?: number) => Promise<Held>
 }
 
 export interface Held {
@@ -113,12 +113,14 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
  * Run the calls in turn: under its locks each step looks, plans, acts and looks again; then nothing may be left.
  * A lock is kept from step to step while a later one needs it too, so that nobody comes in between.
  * @param callsOf looks what the calls follow from: under the job's locks, for who had them may have changed it
+ * @param claims locks that are taken as far as they are free; `callsOf` is told which
  * @throws {Stopped} with the steps so far
  */
 export async function runAll(
-  callsOf: () => Call[] | Promise<Call[]>,
+  callsOf: (claimed: ReadonlySet<string>) => Call[] | Promise<Call[]>,
   jobLocks: string[],
   world: World,
+  claims: string[] = [],
 ): Promise<StepResult[]> {
   const held = new Map<string, Held>()
   const hold = async (names: string[]) => {
@@ -136,7 +138,15 @@ export async function runAll(
   let begun: Action[] = []
   try {
     await hold(jobLocks)
-    const calls = await callsOf()
+    const claimed = new Set<string>()
+    for (const claim of claims) {
+      // Never waited for: who holds several and waits for one more could wait for one that waits for it.
+      const lock = await world.lock(claim, 0).catch(unlessLocked)
+      if (!lock) continue
+      held.set(claim, lock)
+      claimed.add(claim)
+    }
+    const calls = await callsOf(claimed)
     const needs = calls.map(({ step, input }) => step.locks?.(input) ?? [])
     for (const [index, call] of calls.entries()) {
       name = call.step.name
@@ -174,6 +184,35 @@ export async function runAll(
   } finally {
     letGo([])
   }
+}
+
+function unlessLocked(error: unknown): undefined {
+  if (!(error instanceof Problem) || error.code !== 'LOCKED') throw error
+}
+
+/**
+ * Do calls that have nothing to do with each other: when one fails, the next is done all the same.
+ * @param work one call
+ * @throws {Stopped} with all steps, and all that failed in one problem
+ */
+export async function oneByOne(calls: Call[], work: (call: Call) => Promise<StepResult[]>): Promise<StepResult[]> {
+  const results: StepResult[] = []
+  const problems: Problem[] = []
+  for (const call of calls) {
+    try {
+      results.push(...(await work(call)))
+    } catch (error) {
+      if (!(error instanceof Stopped)) throw error
+      const { cause, steps } = error
+      if (!(cause instanceof Problem) || cause.code === 'INTERRUPTED') throw new Stopped([...results, ...steps], cause)
+      results.push(...steps.map((step) => (step.status === 'failed' ? { ...step, error: cause.message } : step)))
+      problems.push(cause)
+    }
+  }
+  const [first] = problems
+  if (!first) return results
+  const message = problems.map((problem) => problem.message).join('\n  and: ')
+  throw new Stopped(results, new Problem(first.kind, first.code, message, first.remedy))
 }
 
 /** Look again: what is still to do did not last (a guest that ended at once), or the step does not do what it says. */

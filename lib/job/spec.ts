@@ -56,6 +56,40 @@ export const Bytes = z
   )
   .check(z.meta({ format: 'size' }))
 
+const spans: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
+
+/** A time span, in seconds: `90s`, `30m`, `24h`, `7d`, `2w`; `0` is none. */
+export const Duration = z
+  .pipe(
+    z.union([z.string(), z.int()]),
+    z.transform((span, { issues }) => {
+      const [, amount, unit = ''] = /^(?:0|([0-9]{1,9})([smhdw]))$/.exec(String(span)) ?? ['', '']
+      if (amount === '')
+        issues.push({ code: 'custom', input: span, message: 'is not a time span such as 30m, 24h or 7d' })
+      return Number(amount ?? 0) * (spans[unit] ?? 0)
+    }),
+  )
+  .check(z.meta({ format: 'duration' }))
+
+/** Bytes per second: `50M`; the units are binary. */
+export const Rate = z
+  .pipe(
+    z.union([z.string(), z.int()]),
+    z.transform((rate, { issues }) => {
+      const bytes = parseSize(String(rate))
+      if (bytes === undefined)
+        issues.push({ code: 'custom', input: rate, message: 'is not a rate such as 50M (bytes per second)' })
+      return bytes ?? 0
+    }),
+  )
+  .check(z.meta({ format: 'rate' }))
+
+/** A time span as people read it: `45 s`, `3 h`, `12 d`. @param seconds */
+export function formatDuration(seconds: number): string {
+  const [unit, length] = Object.entries(spans).findLast(([name, span]) => name !== 'w' && seconds >= span) ?? ['s', 1]
+  return `${Math.floor(seconds / length)} ${unit}`
+}
+
 const reserved = /^(_.*|locks|.*_resize|.*\.(part|converted|incoming))$/
 
 /** The grammar of every name that becomes a file name: no path, option, pattern or markup can be made of it. */
@@ -95,10 +129,14 @@ export const AbsolutePath = z.string().check(
 /** A file that the operator names; relative to where the command is called. */
 export const FilePath = NonEmpty.check(isPrintable, z.meta({ format: 'path' }))
 
-export const algorithms = { sha256: 64, sha512: 128 } as const
+/** Digits that each has. md5 and sha1 can be forged: they count only where `--allow-weak-checksum` says so. */
+export const algorithms = { sha256: 64, sha512: 128, sha1: 40, md5: 32 } as const
 export type Algorithm = keyof typeof algorithms
 
-/** `sha256:HEX` or `sha512:HEX`, in lower case: how cowhand writes what bytes a file must have. */
+export const algorithmOf = (digest: string): Algorithm => digest.slice(0, digest.indexOf(':')) as Algorithm
+export const isWeak = (digest: string): boolean => ['sha1', 'md5'].includes(algorithmOf(digest))
+
+/** `sha256:HEX` or another one, in lower case: how cowhand writes what bytes a file must have. */
 export const Digest = z.string().check(
   z.toLowerCase(),
   z.refine((digest) => {

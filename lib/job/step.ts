@@ -38,10 +38,17 @@ export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> 
   /** What it destroys, for the question before it; undefined: nothing, do not ask. */
   destroys?: (job: z.output<J>) => string
   locks?: (job: z.output<J>) => string[]
+  /** Locks that are taken as far as they are free: whatever somebody works on is left alone. */
+  claims?: (job: z.output<J>, found: C) => string[]
+  /** Each call is a matter of its own: when one fails, the others are done all the same. */
+  independent?: boolean
   look: (job: z.output<J>, settings: Settings) => Promise<C>
-  calls: (job: z.output<J>, found: C, settings: Settings) => Call[]
+  /** `claimed`: the claims that were got, once it is about to run. */
+  calls: (job: z.output<J>, found: C, settings: Settings, claimed?: ReadonlySet<string>) => Call[]
   /** Decisions on the way to the calls, each with its reason, for the plan. */
   reasons?: (job: z.output<J>, found: C, settings: Settings) => string[]
+  /** What is done all the same and should be known: told also where a success is silent. */
+  warnings?: (job: z.output<J>, found: C, settings: Settings) => string[]
 }
 
 export const defineStep = <I extends z.ZodMiniType, F>(step: Step<I, F>): Step<I, F> => step

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import * as z from 'zod/mini'
 import { type Action, sayAction } from '../../lib/job/action.ts'
 import { type Code, fail, Problem, refuse } from '../../lib/job/problem.ts'
-import { planAll, runAll, Stopped, type World } from '../../lib/job/runner.ts'
+import { oneByOne, planAll, runAll, Stopped, type World } from '../../lib/job/runner.ts'
 import { Settings } from '../../lib/job/settings.ts'
 import { type Call, call, defineStep } from '../../lib/job/step.ts'
 
@@ -282,5 +282,57 @@ describe('a run', () => {
     assert.deepEqual(steps, ['never failed'])
     assert.equal(diary.filter((line) => line === 'remove /ghost').length, 1, 'it was tried again')
     assert.equal(diary.at(-1), 'release instance')
+  })
+})
+
+describe('claims', () => {
+  test('are taken as far as they are free, and the calls are told which', async () => {
+    const { world, diary, making } = fakeWorld()
+    let told: string[] = []
+    const callsOf = (claimed: ReadonlySet<string>) => {
+      told = [...claimed]
+      return [making(['/a'], { locks: ['a'] })]
+    }
+    assert.equal(said(await runAll(callsOf, [], world, ['a', 'busy', 'b'])), 'changed!')
+    assert.deepEqual(told, ['a', 'b'])
+    assert.deepEqual(
+      diary.filter((line) => /lock|release/.test(line)),
+      ['lock a', 'lock b', 'release a', 'release b'],
+    )
+  })
+  test('are never waited for', async () => {
+    const { world } = fakeWorld()
+    const waits: (number | undefined)[] = []
+    const lock = (name: string, wait?: number) => {
+      waits.push(wait)
+      return world.lock(name)
+    }
+    await runAll(() => [], ['job'], { ...world, lock }, ['a'])
+    assert.deepEqual(waits, [undefined, 0])
+  })
+})
+
+describe('calls that have nothing to do with each other', () => {
+  test('when one fails, the others are done all the same, and the problem names each', async () => {
+    const { world, files, making } = fakeWorld()
+    files.add('/f')
+    const calls = [making(['/a'], { foreign: '/f' }), making(['/b']), making(['/c'], { after: '/x' })]
+    const stopped = await oneByOne(calls, (one) => runAll(() => [one], [], world)).catch((error) => error)
+    const { problem, steps } = await stoppedBy(Promise.reject(stopped))
+    assert.deepEqual(steps, ['make failed', 'make changed', 'make failed'])
+    assert.deepEqual([problem.code, problem.kind], ['NOT_OURS', 'refused'])
+    assert.equal(problem.message, 'Cannot make: /f is there\n  and: Cannot make: no /x')
+    assert.deepEqual(
+      stopped.steps.map(({ error }: { error?: string }) => error),
+      ['Cannot make: /f is there', undefined, 'Cannot make: no /x'],
+    )
+    assert.deepEqual([...files], ['/f', '/b'])
+  })
+  test('an interruption ends them all', async () => {
+    const { world, files, making } = fakeWorld()
+    const interrupted = async () => fail('INTERRUPTED', 'Cannot go on: interrupted', 'again')
+    const work = (one: Call) => runAll(() => [one], [], { ...world, perform: interrupted })
+    const { problem, steps } = await stoppedBy(oneByOne([making(['/a']), making(['/b'])], work))
+    assert.deepEqual([problem.code, steps, [...files]], ['INTERRUPTED', ['make failed'], []])
   })
 })

@@ -190,18 +190,54 @@ describe('paths', () => {
 
 describe('digests', () => {
   const [short, long] = ['a1'.repeat(32), 'b2'.repeat(64)]
-  for (const digest of [`sha256:${short}`, `sha512:${long}`])
+  for (const digest of [`sha256:${short}`, `sha512:${long}`, `sha1:${'a'.repeat(40)}`, `md5:${'a'.repeat(32)}`])
     test(`${digest.slice(0, 12)}…`, () => assert.equal(spec.Digest.parse(digest.toUpperCase()), digest))
   for (const [digest, why] of [
     [short, 'no algorithm'],
     [`sha256:${long}`, 'of another length'],
     [`sha512:${short}`, 'of another length'],
-    [`sha1:${'a'.repeat(40)}`, 'sha1'],
-    [`md5:${'a'.repeat(32)}`, 'md5'],
+    [`sha1:${'a'.repeat(64)}`, 'of another length'],
     [`sha256:${'g'.repeat(64)}`, 'no hexadecimal digits'],
     [`sha256:${short}\n`, 'a newline'],
     [`toString:${short}`, 'a member that every object has'],
     ['', 'empty'],
   ] as const)
     test(`no digest: ${why}`, () => assert.notEqual(wrong(spec.Digest, digest), undefined))
+})
+
+describe('which digests can be forged', () => {
+  for (const [digest, is] of [
+    [`sha512:${'a'.repeat(128)}`, false],
+    [`sha256:${'a'.repeat(64)}`, false],
+    [`sha1:${'a'.repeat(40)}`, true],
+    [`md5:${'a'.repeat(32)}`, true],
+  ] as const)
+    test(spec.algorithmOf(digest), () => assert.equal(spec.isWeak(digest), is))
+})
+
+describe('time spans', () => {
+  for (const [span, seconds, shown] of [
+    ['0', 0, '0 s'],
+    [0, 0, '0 s'],
+    ['90s', 90, '1 m'],
+    ['30m', 1800, '30 m'],
+    ['24h', 86_400, '1 d'],
+    ['2w', 1_209_600, '14 d'],
+  ] as const)
+    test(`${span}`, () => {
+      assert.equal(spec.Duration.parse(span), seconds)
+      assert.equal(spec.formatDuration(seconds), shown)
+    })
+  for (const span of ['', '24', '-1h', '1.5h', '24 h', '1h30m', 'h', 86_400, '9999999999s'])
+    test(`no time span: ${span}`, () => assert.notEqual(wrong(spec.Duration, span), undefined))
+})
+
+describe('rates', () => {
+  for (const [rate, bytes] of [
+    ['50M', 50 * 2 ** 20],
+    ['1000', 1000],
+  ] as const)
+    test(rate, () => assert.equal(spec.Rate.parse(rate), bytes))
+  for (const rate of ['0', '50M/s', '-1', '1.5M', ''])
+    test(`no rate: ${rate}`, () => assert.notEqual(wrong(spec.Rate, rate), undefined))
 })

@@ -171,9 +171,10 @@ export function writePart(path: string, bytes: Buffer, size: number, mode: numbe
 }
 
 /** Flush a directory, be it behind a link: a name in it survives a power cut only after this. */
-export function flush(path: string, flags = O_DIRECTORY): void {
+export function flush(path: string, flags = O_DIRECTORY, mode?: number): void {
   const fd = openSync(path, O_RDONLY | flags)
   try {
+    if (mode !== undefined) fchmodSync(fd, mode)
     fsyncSync(fd)
   } finally {
     closeSync(fd)
@@ -181,8 +182,8 @@ export function flush(path: string, flags = O_DIRECTORY): void {
 }
 
 /** Give a flushed part its final name: a reader finds the whole file or none. The name itself is not flushed yet. */
-export function publish(part: string, path: string): void {
-  flush(part, O_NOFOLLOW)
+export function publish(part: string, path: string, mode?: number): void {
+  flush(part, O_NOFOLLOW, mode)
   renameSync(part, path)
 }
 

@@ -1,7 +1,13 @@
 import { Problem } from '../job/problem.ts'
 import { type Format, formatSize } from '../job/spec.ts'
 import { type ImageFile, openImage, reject } from './file.ts'
-import { foreign, readers } from './formats.ts'
+import { disksIn, foreign, readDelta, readers } from './formats.ts'
+
+/**
+ * Which reading of images this is: one more with each version that rejects what the one before took. A base that an
+ * older version examined is examined again at its next use.
+ */
+export const readerVersion = 1
 
 /** Every format that the bytes could be taken for. `vpc` comes last: it alone may be known only by its end. */
 const order: Format[] = ['qcow2', 'vmdk', 'vdi', 'vhdx', 'vpc']
@@ -28,23 +34,24 @@ export async function identify(path: string): Promise<{ format: Format; virtualS
 /**
  * The image is what it is declared to be, and safe to be read by qemu-img with that format: it stands alone, and
  * nothing in it leads to another file of the host. What its tables hold is not looked at.
- * @param declared `format` it must be of; `ceiling`: largest virtual size, in bytes; `name`: what the operator calls it
- * @returns virtual size in bytes
+ * @param declared `format` it must be of; `ceiling`: largest virtual size, in bytes; `name`: what the operator calls it;
+ *   `backing`: it is a delta, a qcow2 that must stand on the base of this plain name (see `readDelta`)
+ * @returns virtual size in bytes, and of a delta its backing file's name as it stands, which is never to be opened
  * @throws {Problem} IMAGE_REJECTED in every other case
  */
 export async function examine(
   path: string,
-  declared: { format: Format; ceiling: number; name?: string },
-): Promise<{ virtualSize: number }> {
-  const { format, ceiling, name = path } = declared
+  declared: { format: Format; ceiling: number; name?: string; backing?: string },
+): Promise<{ virtualSize: number; backing?: string }> {
+  const { format, ceiling, name = path, backing } = declared
   return openImage(path, judge, name)
 
-  function judge(file: ImageFile): { virtualSize: number } {
+  function judge(file: ImageFile): { virtualSize: number; backing?: string } {
     if (file.size === 0) reject(name, 'it is empty')
     const found = formatsOf(file)
     const others = foreign.filter(({ matches }) => matches(file)).map(({ name }) => name)
-    if (found.length + others.length > 1)
-      reject(name, `it is several things at once: ${[...found, ...others].join(', ')}`)
+    const all = [...found, ...others, ...(found.length > 0 ? disksIn(file) : [])]
+    if (all.length > 1) reject(name, `it is several things at once: ${all.join(', ')}`)
     if (others[0] !== undefined)
       reject(
         name,
@@ -58,7 +65,10 @@ export async function examine(
         `it is declared ${format} but its content is ${content}`,
         `add it with --format ${content}${content === 'raw' ? ', or get it again: it may be damaged' : ''}`,
       )
-    const virtualSize = readers[format].read(file)
+    if (backing !== undefined && format !== 'qcow2')
+      reject(name, `it is ${format}, which cannot stand on the base ${backing}`, 'declare it without a base')
+    const read = backing === undefined ? { virtualSize: readers[format].read(file) } : readDelta(file, backing)
+    const { virtualSize } = read
     if (virtualSize === 0) reject(name, 'its virtual size is 0')
     if (virtualSize > ceiling)
       reject(
@@ -66,6 +76,6 @@ export async function examine(
         `its virtual size of ${formatSize(virtualSize)} (${virtualSize} bytes) is above the limit of ${formatSize(ceiling)}`,
         `if it is wanted, set image_ceiling: ${virtualSize} in the configuration`,
       )
-    return { virtualSize }
+    return read
   }
 }

@@ -1,5 +1,5 @@
-import { refuse } from '../job/problem.ts'
 import { type ImageFile, openImage, reject, roundUp, startsWith, u64be } from './file.ts'
+import { checkTables } from './qcow2-tables.ts'
 
 /** What a qcow2 file says of itself, checked against qemu's docs/interop/qcow2.txt and the limits of block/qcow2.c. */
 export interface Qcow2Header {
@@ -22,7 +22,8 @@ export interface Qcow2Header {
   snapshots: number
 }
 
-const MiB = 2 ** 20
+/** Types of header extensions. Others may be there, and mean nothing to us. */
+const extensions = { backingFormat: 0xe2792aca, bitmaps: 0x23852875, encryption: 0x0537be77, dataFile: 0x44415441 }
 
 /** The magic alone: any version of qcow. */
 export const isQcow = (file: ImageFile): boolean => startsWith(file.head, 'QFI\xfb')
@@ -70,10 +71,13 @@ export function qcow2Header(file: ImageFile): Qcow2Header {
 
   const virtualSize = u64be(head, 24)
   must(virtualSize % 512 === 0 && Number.isSafeInteger(virtualSize), 'its virtual size is absurd')
-  checkTables(file, { clusterSize, extendedL2, virtualSize }, must)
-  const { dataFile, backingFormat, backing } = readExtensions(file, headerLength, clusterSize, must)
-  // Bit 1 of the autoclear features says that the data file is a raw one.
-  const rawData = version === 3 && (head.readUInt32BE(92) & 2) !== 0
+  const { dataFile, backingFormat, backing, bitmaps } = readExtensions(file, { headerLength, clusterSize, encryption })
+  // The autoclear features: bit 0 says that the bitmaps are valid, bit 1 that the data file is a raw one.
+  const autoclear = version === 3 ? head.readUInt32BE(92) : 0
+  const rawData = (autoclear & 2) !== 0
+  must((autoclear & 1) === 0 || bitmaps !== undefined, 'its bitmaps are missing')
+  const validBitmaps = (autoclear & 1) === 0 ? undefined : bitmaps
+  checkTables(file, { version, clusterSize, extendedL2, virtualSize, bitmaps: validBitmaps })
 
   return {
     version,
@@ -90,38 +94,15 @@ export function qcow2Header(file: ImageFile): Qcow2Header {
   }
 }
 
-type Must = (ok: boolean, state: string) => void
-
-/**
- * Where the tables lie, with qemu's own limits on their sizes. Their entries are not read: that is what
- * `qemu-img check` is for. qemu ends a new file with the last L1 entry, not with the cluster.
- */
-function checkTables(
-  { head, size }: ImageFile,
-  { clusterSize, extendedL2, virtualSize }: Pick<Qcow2Header, 'clusterSize' | 'extendedL2' | 'virtualSize'>,
-  must: Must,
-): void {
-  const lies = (offset: number, length: number, end: number) =>
-    offset >= clusterSize && offset % clusterSize === 0 && offset + length <= end
-
-  const l1Entries = head.readUInt32BE(36)
-  const perL1Entry = clusterSize * (clusterSize / (extendedL2 ? 16 : 8))
-  must(l1Entries * 8 <= 32 * MiB, `its L1 table of ${l1Entries} entries is absurd`)
-  must(l1Entries >= Math.ceil(virtualSize / perL1Entry), 'its L1 table is too small for its virtual size')
-  must(l1Entries === 0 || lies(u64be(head, 40), l1Entries * 8, size), 'its L1 table is not inside the file')
-
-  const refcounts = head.readUInt32BE(56) * clusterSize
-  must(refcounts > 0 && refcounts <= Math.max(8 * MiB, clusterSize), 'its refcount table is missing or absurd')
-  must(lies(u64be(head, 48), refcounts, roundUp(size, clusterSize)), 'its refcount table is not inside the file')
-
-  const snapshots = head.readUInt32BE(60)
-  must(snapshots <= 65536, `its ${snapshots} snapshots are absurd`)
-  must(snapshots === 0 || lies(u64be(head, 64), snapshots * 40, size), 'its snapshot table is not inside the file')
-}
-
 /** Header extensions, and the name that follows them. */
-function readExtensions(file: ImageFile, headerLength: number, clusterSize: number, must: Must) {
+function readExtensions(
+  file: ImageFile,
+  { headerLength, clusterSize, encryption }: { headerLength: number; clusterSize: number; encryption: number },
+) {
   const { head } = file
+  const must = (ok: boolean, state: string): void => {
+    if (!ok) reject(file.path, state)
+  }
   const nameAt = u64be(head, 8)
   const nameLength = head.readUInt32BE(16)
   // One without the other: readers differ on whether that is a backing file.
@@ -131,117 +112,29 @@ function readExtensions(file: ImageFile, headerLength: number, clusterSize: numb
   must(nameAt + nameLength <= clusterSize, 'its backing file name is not in its first cluster')
 
   const end = nameAt || clusterSize
-  let dataFile = false
-  let backingFormat: string | undefined
+  const found = new Map<number, Buffer>()
   let at = headerLength
   // What qemu writes here fits into 1 KiB; more than our 4 KiB is nobody's honest work.
   while (at + 8 <= end) {
     must(at + 8 <= head.length, 'its header extensions are cut short or absurdly long')
     const type = head.readUInt32BE(at)
-    if (type === 0) break
     const length = head.readUInt32BE(at + 4)
+    // Version 2 has this where version 3 has its features: who does not look at the version takes it for features.
+    must(type !== 0 || length === 0, 'the end of its header extensions has a length')
+    if (type === 0) break
     at += 8
     must(at + length <= end && at + length <= head.length, 'a header extension reaches beyond its place')
-    if (type === 0xe2792aca) {
-      must(length < 16, 'its backing format is absurd')
-      backingFormat = head.toString('latin1', at, at + length)
-    }
-    if (type === 0x44415441) dataFile = true
+    must(type !== extensions.backingFormat || length < 16, 'its backing format is absurd')
+    must(!found.has(type), 'it has a header extension twice')
+    found.set(type, head.subarray(at, at + length))
     at += roundUp(length, 8)
   }
+  const bitmaps = found.get(extensions.bitmaps)
+  must(bitmaps === undefined || bitmaps.length === 24, 'its bitmaps extension is absurd')
+  must(!found.has(extensions.encryption) || encryption === 2, 'it has an encryption header and is not encrypted')
+
   const backing = nameAt === 0 ? undefined : file.read(nameAt, nameLength).toString()
   must(!backing?.includes('\0'), 'its backing file name is absurd')
-  return { dataFile, backingFormat, backing }
-}
-
-const clusterSize = 65536
-
-/** Feature names, as qemu 7.2 writes them: kind (incompatible, compatible, autoclear), bit, name. */
-const featureNames: [kind: number, bit: number, name: string][] = [
-  [0, 0, 'dirty bit'],
-  [0, 1, 'corrupt bit'],
-  [0, 2, 'external data file'],
-  [0, 3, 'compression type'],
-  [0, 4, 'extended L2 entries'],
-  [1, 0, 'lazy refcounts'],
-  [2, 0, 'bitmaps'],
-  [2, 1, 'raw external data'],
-]
-
-function extension(type: number, data: Buffer): Buffer {
-  const bytes = Buffer.alloc(8 + roundUp(data.length, 8))
-  bytes.writeUInt32BE(type, 0)
-  bytes.writeUInt32BE(data.length, 4)
-  data.copy(bytes, 8)
-  return bytes
-}
-
-/** Refuse what no overlay can be. @param virtualSize in bytes @throws {Problem} UNSUPPORTED */
-export function checkOverlay(backing: string, virtualSize: number): void {
-  if (!(virtualSize > 0 && virtualSize % 512 === 0 && virtualSize <= 64 * 2 ** 40))
-    refuse(
-      'UNSUPPORTED',
-      `Cannot make an overlay on "${backing}": ${virtualSize} bytes is no size for it`,
-      'ask for a multiple of 512 bytes, at most 64T',
-    )
-  const length = Buffer.byteLength(backing)
-  if (length === 0 || length > 1023 || backing.includes('\0'))
-    refuse(
-      'UNSUPPORTED',
-      `Cannot make an overlay on "${backing}": qcow2 has room for a name of 1 to 1023 bytes`,
-      'use a directory with a shorter path: --instances DIR',
-    )
-}
-
-/**
- * An empty overlay, byte for byte as `qemu-img create -f qcow2 -F FORMAT -b BACKING PATH SIZE` of qemu 7.2 writes it:
- * version 3, clusters of 64 KiB, and four things in a row: header, refcount table, refcount block, L1 table.
- * To start that program takes longer than the whole of a warm `create` may.
- * @param virtualSize in bytes, a multiple of 512, at most 64 TiB
- * @returns the whole content; `fileSize` is its length in bytes
- * @throws {Problem} UNSUPPORTED where the size or the name cannot be had
- */
-export function overlayBytes(overlay: { virtualSize: number; backing: string; backingFormat: 'raw' | 'qcow2' }): {
-  bytes: Buffer
-  fileSize: number
-} {
-  const { virtualSize, backing, backingFormat } = overlay
-  checkOverlay(backing, virtualSize)
-  const name = Buffer.from(backing)
-  const l1Entries = Math.ceil(virtualSize / (clusterSize * (clusterSize / 8)))
-  const fileSize = 3 * clusterSize + l1Entries * 8
-  const bytes = Buffer.alloc(fileSize)
-
-  const names = featureNames.map(([kind, bit, text]) => {
-    const entry = Buffer.alloc(48)
-    entry.set([kind, bit])
-    entry.write(text, 2)
-    return entry
-  })
-  const extensions = Buffer.concat([
-    extension(0xe2792aca, Buffer.from(backingFormat)),
-    extension(0x6803f857, Buffer.concat(names)),
-    extension(0, Buffer.alloc(0)),
-  ])
-  const headerLength = 112
-  bytes.write('QFI\xfb', 0, 'latin1')
-  bytes.writeUInt32BE(3, 4) // version
-  bytes.writeBigUInt64BE(BigInt(headerLength + extensions.length), 8) // backing file name, after the extensions
-  bytes.writeUInt32BE(name.length, 16)
-  bytes.writeUInt32BE(16, 20) // cluster bits
-  bytes.writeBigUInt64BE(BigInt(virtualSize), 24)
-  bytes.writeUInt32BE(l1Entries, 36)
-  bytes.writeBigUInt64BE(BigInt(3 * clusterSize), 40) // L1 table
-  bytes.writeBigUInt64BE(BigInt(clusterSize), 48) // refcount table
-  bytes.writeUInt32BE(1, 56) // of one cluster
-  bytes.writeUInt32BE(4, 96) // refcounts of 2^4 bits
-  bytes.writeUInt32BE(headerLength, 100)
-  extensions.copy(bytes, headerLength)
-  name.copy(bytes, headerLength + extensions.length)
-
-  bytes.writeBigUInt64BE(BigInt(2 * clusterSize), clusterSize) // the only refcount block
-  // Each cluster is used once. 64 TiB needs 16 clusters of L1 table; one block has room for 32768.
-  const clusters = Math.ceil(fileSize / clusterSize)
-  for (let cluster = 0; cluster < clusters; cluster++) bytes.writeUInt16BE(1, 2 * clusterSize + 2 * cluster)
-  return { bytes, fileSize }
+  const backingFormat = found.get(extensions.backingFormat)?.toString('latin1')
+  return { dataFile: found.has(extensions.dataFile), backingFormat, backing, bitmaps }
 }

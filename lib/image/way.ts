@@ -1,3 +1,6 @@
+import { refuse } from '../job/problem.ts'
+import type { Image } from './image.ts'
+
 /** What the choice of the way depends on. */
 export interface WayFacts {
   /** The image's property `image_type`; undefined when its metadata could not be looked up. */
@@ -46,4 +49,18 @@ export function wayOf(facts: WayFacts): Way {
     )
   if (delta) return plain('the image names a base, but is no snapshot')
   return backing ? optimised('resize: only the overlay travels') : plain(`create from the whole ${imageType}`)
+}
+
+export const makeFull = 'use an image that holds the whole disk'
+
+/**
+ * Name of the base that a delta says it stands on; undefined for a whole image.
+ * @throws {Problem} IMAGE_REJECTED where that is no name of a base
+ */
+export function baseOfDelta({ name, properties }: Pick<Image, 'name' | 'properties'>): string | undefined {
+  const base = properties['base_image_id_sha1']
+  if (base === undefined || base === '' || imageTypeOf(properties) !== 'snapshot') return undefined
+  if (!/^[0-9a-f]{40}$/.test(base))
+    refuse('IMAGE_REJECTED', `Cannot use image "${name}": its base_image_id_sha1 is not the name of a base`, makeFull)
+  return base
 }

@@ -39,15 +39,17 @@ export type Action =
   | { do: 'unpack'; from: string; packing: Packing; to: string; limit: number; name?: string }
   /**
    * Reject the image unless it is what was declared; changes nothing. `of`: the file that it was unpacked from;
-   * `name`: what the operator calls it.
+   * `name`: what the operator calls it; `backing`: it is a delta, and must stand on the base of this plain name.
    */
-  | { do: 'examine'; path: string; format: Format; ceiling: number; of?: string; name?: string }
+  | { do: 'examine'; path: string; format: Format; ceiling: number; of?: string; name?: string; backing?: string }
+  /** Write the name of a base of ours into the header of an examined delta, which is to be a disk of `size` bytes. */
+  | { do: 'rebase'; path: string; base: string; size: number; name?: string }
   /** Reject the image where `qemu-img check` finds that it is damaged; changes nothing. */
   | { do: 'check'; path: string; format: Format; name?: string }
   /** Write down beside a file how it was made, with what was measured of it on the way. */
   | { do: 'record'; path: string; of: string; fields: Record<string, unknown> }
-  /** Flush the part, give it its name, flush the directory: from then on it is whole. */
-  | { do: 'publish'; from: string; to: string }
+  /** Flush the part, give it its name, flush the directory: from then on it is whole. `mode`: if it is to have another. */
+  | { do: 'publish'; from: string; to: string; mode?: number }
   | { do: 'rename'; from: string; to: string }
   /** `why`: what makes it one to remove, for people; `frees`: bytes. */
   | { do: 'remove'; path: string; why?: string; frees?: number }
@@ -94,7 +96,9 @@ export function sayAction(action: Action): string {
     case 'unpack':
       return `unpack ${word(action.from)} ${word(action.to)} (${action.packing})`
     case 'examine':
-      return `examine ${word(action.path)} (${action.format})`
+      return `examine ${word(action.path)} (${action.format}${action.backing === undefined ? '' : ` on ${action.backing}`})`
+    case 'rebase':
+      return `rebase ${word(action.path)} on ${word(action.base)}`
     case 'check':
       return checkImage(action.path, action.format).map(word).join(' ')
     case 'record':

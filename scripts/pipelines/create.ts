@@ -3,7 +3,7 @@ import { readOperatorsBytes, readOperatorsFile } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Image } from '../../lib/image/image.ts'
 import { findImage } from '../../lib/image/store.ts'
-import { imageTypeOf, wayOf } from '../../lib/image/way.ts'
+import { baseOfDelta, imageTypeOf, wayOf } from '../../lib/image/way.ts'
 import * as layout from '../../lib/job/layout.ts'
 import { misuse, refuse } from '../../lib/job/problem.ts'
 import {
@@ -25,6 +25,7 @@ import { cacheBase } from '../steps/cache-base.ts'
 import { createOverlay } from '../steps/create-overlay.ts'
 import { defineDomain } from '../steps/define-domain.ts'
 import { extendBase } from '../steps/extend-base.ts'
+import { fetchDisk } from '../steps/fetch-disk.ts'
 import { makeEphemeralBase } from '../steps/make-ephemeral-base.ts'
 import { makeSeed } from '../steps/make-seed.ts'
 import { makeSwapBase } from '../steps/make-swap-base.ts'
@@ -81,9 +82,16 @@ export const create = definePipeline({
   look: async (job, settings) => {
     const given = [job['user-data'], job['meta-data'], job['network-config']]
     const image = await findImage(job.image, { checksum: job.checksum, format: job['image-format'] }, settings)
+    const sha1 = baseOfDelta(image) ?? (await layout.baseName(image.id))
+    const base = `${layout.basesOf(settings.instances)}/${sha1}`
     return {
       image,
-      base: await layout.baseName(image.id),
+      base,
+      // Of a delta snapshot the base is made of another image, or is in the cache already.
+      whole:
+        baseOfDelta(image) === undefined
+          ? image
+          : await (await import('../../lib/image/delta.ts')).findBaseOf(image, base, settings),
       uuid: instanceAt(layout.instanceOf(settings.instances, job.name))?.uuid ?? crypto.randomUUID(),
       seed: given.some((path) => path !== undefined) ? await digestOf(readAll(given)) : undefined,
       xml: job.xml === undefined ? undefined : await digestOf(readAll([job.xml])),
@@ -98,15 +106,15 @@ export const create = definePipeline({
   ],
   calls(
     job,
-    { image, base, uuid, seed, xml, volumes },
+    { image, base, whole, uuid, seed, xml, volumes },
     { instances, base_layout, libvirt_uri, snapshot_optimization },
   ) {
     const { name, root, swap, 'os-type': osType } = job
     const way = wayFor(image, volumes, snapshot_optimization)
-    if (way.optimised || isDelta(image))
+    if (baseOfDelta(image) !== undefined && !way.optimised)
       refuse(
         'UNSUPPORTED',
-        `Cannot create "${name}" from "${image.name}": ${way.reason}, and this version makes whole images only`,
+        `Cannot create "${name}" from "${image.name}": it is a delta snapshot, and ${way.reason}`,
         'use an image that holds the whole disk',
       )
     const devices = layout.devicesOf(job, volumes)
@@ -146,8 +154,17 @@ export const create = definePipeline({
     const disks = devices.map(({ file }) => file)
     const ephemeral = disks.includes('disk.local') ? job.ephemeral : undefined
     const ephemeralFormat = job['ephemeral-format'] ?? (osType === 'windows' ? 'ntfs' : 'ext4')
-    const sized = base_layout === 'sized' ? layout.sizedBaseName(base, root) : undefined
-    const { source: from, digest, format, packing, id, size, stamp } = image
+    // A delta stands on the base itself, for that is what it was proven to fit on.
+    const sized = base_layout === 'sized' && !way.optimised ? layout.sizedBaseName(base, root) : undefined
+    const cached = whole && {
+      from: whole.source,
+      digest: whole.digest,
+      format: whole.format,
+      packing: whole.packing,
+      id: whole.id,
+      size: whole.size,
+      stamp: whole.stamp,
+    }
     const { memory, vcpus, network } = job
     const wish = { directory, name, uuid, memory, vcpus, network, 'os-type': osType }
     const made = [
@@ -162,16 +179,16 @@ export const create = definePipeline({
       ),
     ]
     return [
-      call(cacheBase, { from, digest, format, packing, id, size, stamp, base: inBases(base) }),
-      ...(sized ? [call(extendBase, { base: inBases(base), sized: inBases(sized), size: root })] : []),
+      ...(cached ? [call(cacheBase, { ...cached, base })] : []),
+      ...(sized ? [call(extendBase, { base, sized, size: root })] : []),
       // Every base first: what cannot be made is found out before there is an instance.
       ...made.map(({ make }) => make),
       call(recordInstance, {
         ...wish,
-        'image-id': id,
+        'image-id': image.id,
         'image-name': image.name,
         root,
-        base: inBases(base),
+        base,
         ephemeral,
         'ephemeral-format': ephemeral === undefined ? undefined : ephemeralFormat,
         swap,
@@ -179,7 +196,18 @@ export const create = definePipeline({
         xml,
         disks,
       }),
-      call(createOverlay, { disk: `${directory}/disk`, base: inBases(sized ?? base), size: root }),
+      way.optimised
+        ? call(fetchDisk, {
+            disk: `${directory}/disk`,
+            from: image.source,
+            digest: image.digest,
+            packing: image.packing,
+            base,
+            size: root,
+            'file-size': image.size,
+            stamp: image.stamp,
+          })
+        : call(createOverlay, { disk: `${directory}/disk`, base: sized ?? base, size: root }),
       ...made.map(({ file, size: bytes, base: on }) =>
         call(createOverlay, { disk: `${directory}/${file}`, base: on, size: bytes }),
       ),
@@ -207,13 +235,11 @@ export const create = definePipeline({
   },
 })
 
-const isDelta = ({ properties }: Image): boolean => properties['base_image_id_sha1'] !== undefined
-
 /** Which way the root disk is made: a new instance has no disk yet, and its disks are overlays. */
 const wayFor = (image: Image, volumes: string[], allowed: boolean) =>
   wayOf({
     imageType: imageTypeOf(image.properties),
-    delta: isDelta(image),
+    delta: image.properties['base_image_id_sha1'] !== undefined,
     backing: false,
     allowed,
     overlays: true,

@@ -2,9 +2,11 @@ import { dirname } from 'node:path'
 import * as z from 'zod/mini'
 import { baseAt } from '../../lib/host/bases.ts'
 import { fileAt, namesIn } from '../../lib/host/files.ts'
-import { checkOverlay, readQcow2 } from '../../lib/image/qcow2.ts'
+import { readQcow2 } from '../../lib/image/qcow2.ts'
+import { checkOverlay } from '../../lib/image/qcow2-write.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { baseLock, partOf } from '../../lib/job/layout.ts'
+import { requireSame } from '../../lib/job/overlay.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, Bytes, described, exactSize } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
@@ -29,12 +31,6 @@ export const createOverlay = defineStep({
     leftover: fileAt(partOf(disk)) !== undefined,
   }),
   plan({ disk, base, size }, { disk: found, base: below, isRaw, isComing, directory, leftover }): Action[] {
-    if (found === 'raw')
-      refuse(
-        'NOT_OURS',
-        `Cannot make "${disk}": a raw disk is there`,
-        'look at it, and move it away if nobody needs it',
-      )
     if (!below && !isComing)
       refuse(
         'MISSING_PREREQUISITE',
@@ -42,18 +38,7 @@ export const createOverlay = defineStep({
         'make it: cowhand step cache-base, make-ephemeral-base or make-swap-base',
       )
     if (found) {
-      if (found.backing !== base)
-        refuse(
-          'NOT_OURS',
-          `Cannot make "${disk}": a disk on "${found.backing ?? 'no base'}" is there`,
-          `look at it, and move it away if nobody needs it: qemu-img info ${disk}`,
-        )
-      if (found.virtualSize !== size)
-        refuse(
-          'INSTANCE_DIFFERS',
-          `Cannot make "${disk}" with ${exactSize(size)}: it is there with ${exactSize(found.virtualSize)}`,
-          `ask for the size that it has: ${exactSize(found.virtualSize)}`,
-        )
+      requireSame(disk, base, size, found)
       return leftover ? [{ do: 'remove', path: partOf(disk) }] : []
     }
     // As raw, its header would be what the guest sees.

@@ -4,6 +4,7 @@ import { fileAt, freeSpace, requireSpace } from '../../lib/host/files.ts'
 import { checkable } from '../../lib/host/qemu-img.ts'
 import { recordIn } from '../../lib/image/directory.ts'
 import type { ImageRecord } from '../../lib/image/image.ts'
+import { baseOfDelta } from '../../lib/image/way.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { imageLock, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
@@ -96,6 +97,7 @@ export const importImage = defineStep({
     if (!inPlace) requireSpace(source.allocated, found.free, dirname(target))
     const copy = inPlace ? target : partOf(target)
     const content = packing ? unpackedOf(target) : copy
+    const backing = baseOfDelta({ name, properties })
     const expected = checksum ? { digest: checksum } : {}
     const fields = { name, file: target.slice(directory.length + 1), format, packing, properties }
     return [
@@ -104,7 +106,7 @@ export const importImage = defineStep({
         ? { do: 'verify', path: file, ...expected }
         : { do: 'copy', from: file, to: copy, size: source.allocated, ...expected },
       ...(packing ? [{ do: 'unpack', from: copy, packing, to: content, limit: ceiling, name: file } as const] : []),
-      { do: 'examine', path: content, format, ceiling, of: copy, name: file },
+      { do: 'examine', path: content, format, ceiling, of: copy, name: file, ...(backing ? { backing } : {}) },
       ...(checkable.includes(format) ? [{ do: 'check', path: content, format, name: file } as const] : []),
       ...(packing ? [{ do: 'remove', path: content } as const] : []),
       { do: 'record', path: recordOf(`${directory}/${name}`), of: copy, fields },

@@ -2,12 +2,12 @@ import * as z from 'zod/mini'
 import { fileAt, ownNamesIn } from '../../lib/host/files.ts'
 import { isInUse } from '../../lib/host/qemu-img.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { instanceFiles, isOldConsole, partOf } from '../../lib/job/layout.ts'
+import { instanceFiles, isOldConsole, partOf, unpackedOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
-const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf)])
+const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf), unpackedOf('disk')])
 
 export const removeInstance = defineStep({
   name: 'remove-instance',

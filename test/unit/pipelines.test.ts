@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { Image } from '../../lib/image/image.ts'
 import { type Code, Problem } from '../../lib/job/problem.ts'
 import { Settings } from '../../lib/job/settings.ts'
 import type { Call } from '../../lib/job/step.ts'
@@ -22,19 +23,21 @@ const said = (calls: Call[]): [step: string, input: unknown][] =>
     return [step.name, JSON.parse(JSON.stringify(input))]
   })
 
+const image: Image = {
+  id: digest,
+  name: 'debian',
+  source: '/s/debian.qcow2',
+  digest,
+  format: 'qcow2',
+  size: 5,
+  virtualSize: 2 * GiB,
+  stamp: 'now',
+  properties: {},
+}
 const found = {
-  image: {
-    id: digest,
-    name: 'debian',
-    source: '/s/debian.qcow2',
-    digest,
-    format: 'qcow2',
-    size: 5,
-    virtualSize: 2 * GiB,
-    stamp: 'now',
-    properties: {},
-  },
-  base: 'b',
+  image,
+  whole: image,
+  base: '/i/_base/b',
   uuid,
   seed: undefined,
   xml: undefined,
@@ -46,7 +49,16 @@ const calls = (job: object, facts: Partial<typeof found> = {}, more: object = {}
     { ...found, ...facts },
     settings(more),
   )
-const withImage = (more: object) => ({ image: { ...found.image, ...more } })
+const withImage = (more: object) => ({ image: { ...image, ...more }, whole: { ...image, ...more } })
+
+/** Only the copy-on-write part was uploaded; its base is the image above. */
+const delta: Image = {
+  ...image,
+  id: 'other',
+  source: '/s/delta.qcow2',
+  properties: { image_type: 'snapshot', base_image_id_sha1: 'b'.repeat(40) },
+}
+const onDelta = { image: delta, whole: image }
 
 const cacheBase = [
   'cache-base',
@@ -64,6 +76,40 @@ const names = (list: Call[]) => list.map(({ step }) => step.name).join(' ')
 describe('create', () => {
   test('is a base, a record, an overlay, a definition', () =>
     assert.deepEqual(said(calls({})), [cacheBase, recordInstance, overlay, writeDomain]))
+
+  const fetched = [
+    'fetch-disk',
+    {
+      disk: '/i/vm1/disk',
+      from: '/s/delta.qcow2',
+      digest,
+      base: '/i/_base/b',
+      size: 20 * GiB,
+      'file-size': 5,
+      stamp: 'now',
+    },
+  ]
+  const recordDelta = [
+    'record-instance',
+    { ...own, 'image-id': 'other', 'image-name': 'debian', root: 20 * GiB, base: '/i/_base/b', disks: ['disk'] },
+  ]
+  for (const [from, whole, sized] of [
+    ['a delta snapshot', image, 'overlay'],
+    ['a delta snapshot, where other disks stand on copies', image, 'sized'],
+    ['a delta snapshot whose base is in the cache only', undefined, 'overlay'],
+  ] as const)
+    test(`from ${from}: the base of another image, and the snapshot itself as the disk`, () =>
+      assert.deepEqual(said(calls({}, { image: delta, whole }, { base_layout: sized })), [
+        ...(whole ? [cacheBase] : []),
+        recordDelta,
+        fetched,
+        writeDomain,
+      ]))
+  test('from an image that names a base and is no snapshot: as from any other (S24)', () =>
+    assert.equal(
+      names(calls({}, withImage({ properties: { base_image_id_sha1: 'b'.repeat(40) } }))),
+      'cache-base record-instance create-overlay write-domain',
+    ))
 
   test('with every disk and a seed: the bases before there is an instance, the definition when all is there', () =>
     assert.deepEqual(
@@ -162,17 +208,19 @@ describe('create', () => {
   const refused: [when: string, work: () => Call[], code: Code][] = [
     ['the image is larger than the disk', () => calls({ root: '1G' }), 'DISK_TOO_SMALL'],
     [
-      'the image is a delta snapshot',
-      () => calls({}, withImage({ properties: { image_type: 'snapshot', base_image_id_sha1: 'x' } })),
+      'the image is a delta snapshot, and the optimisation is off',
+      () => calls({}, onDelta, { snapshot_optimization: false }),
       'UNSUPPORTED',
     ],
     [
-      'the image is a delta snapshot, and the optimisation is off',
-      () =>
-        calls({}, withImage({ properties: { image_type: 'snapshot', base_image_id_sha1: 'x' } }), {
-          snapshot_optimization: false,
-        }),
+      'the image is a delta snapshot with a kernel of its own',
+      () => calls({}, { image: { ...delta, properties: { ...delta.properties, kernel_id: 'k' } } }),
       'UNSUPPORTED',
+    ],
+    [
+      'the image calls its base by no name of a base',
+      () => calls({}, { image: { ...delta, properties: { ...delta.properties, base_image_id_sha1: '../etc' } } }),
+      'IMAGE_REJECTED',
     ],
     ['the root disk is a volume', () => calls({ xml: '/x' }, { volumes: ['vda'] }), 'UNSUPPORTED'],
     [

@@ -13,7 +13,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { overlayBytes, readQcow2 } from '../../lib/image/qcow2.ts'
+import { readQcow2 } from '../../lib/image/qcow2.ts'
+import { overlayBytes } from '../../lib/image/qcow2-write.ts'
 import { Problem } from '../../lib/job/problem.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'cowhand-qcow2-'))

@@ -3,11 +3,7 @@ import { type Format, formatSize } from '../job/spec.ts'
 import { type ImageFile, openImage, reject } from './file.ts'
 import { disksIn, foreign, readDelta, readers } from './formats.ts'
 
-/**
- * Which reading of images this is: one more with each version that rejects what the one before took. A base that an
- * older version examined is examined again at its next use.
- */
-export const readerVersion = 1
+// Who makes it reject more raises `readerVersion` in lib/job/base.ts.
 
 /** Every format that the bytes could be taken for. `vpc` comes last: it alone may be known only by its end. */
 const order: Format[] = ['qcow2', 'vmdk', 'vdi', 'vhdx', 'vpc']

@@ -9,7 +9,10 @@ export interface ImageFile {
   size: number
   /** The first 4096 bytes, or as many as there are. */
   head: Buffer
-  /** Exactly these bytes. @throws {Problem} IMAGE_REJECTED where the file ends before, or at absurd lengths */
+  /**
+   * Exactly these bytes.
+   * @throws {Problem} IMAGE_REJECTED where the file ends before, at absurd lengths, and when too much was read in all
+   */
   read: (offset: number, length: number) => Buffer
 }
 
@@ -21,8 +24,10 @@ export interface Reader {
   read: (file: ImageFile) => number
 }
 
-/** No structure that we read is larger; qemu's own tables are not read, only where they lie. */
-const mostRead = 2 ** 20
+/** No structure that we read is larger, in bytes; qemu's own tables are not read, only where they lie. */
+const mostAtOnce = 2 ** 18
+/** All that is read of one image, in bytes: it bounds our time and memory, whatever the image says of itself. */
+export const mostInAll = 2 ** 20
 
 const getAnother = 'get the image again from its source, or use another one'
 
@@ -53,17 +58,21 @@ function readUpTo(fd: number, offset: number, length: number): Buffer {
  * @throws {Problem} IMAGE_REJECTED where it is something else; the error of the system (`ENOENT` …) as it is
  */
 export function openImage<T>(path: string, use: (file: ImageFile) => T, name = path): T {
-  const fd = openPlain(path)
+  const fd = openPlain(path, name)
   try {
     const stat = fstatSync(fd)
     if (!stat.isFile()) reject(name, 'it is not a regular file', 'give the path of a file')
     const { size } = stat
+    const head = readUpTo(fd, 0, Math.min(size, 4096))
+    let left = mostInAll - head.length
     return use({
       path: name,
       size,
-      head: readUpTo(fd, 0, Math.min(size, 4096)),
+      head,
       read(offset, length) {
-        if (length > mostRead) reject(name, `it has a structure of ${length} bytes, which is absurd`)
+        if (length > mostAtOnce) reject(name, `it has a structure of ${length} bytes, which is absurd`)
+        left -= length
+        if (left < 0) reject(name, `its structures have more than ${mostInAll} bytes, which is absurd`)
         const bytes = offset + length <= size ? readUpTo(fd, offset, length) : undefined
         if (bytes?.length !== length) reject(name, `it is cut short: it should go on at byte ${offset}`)
         return bytes
@@ -74,13 +83,13 @@ export function openImage<T>(path: string, use: (file: ImageFile) => T, name = p
   }
 }
 
-function openPlain(path: string): number {
+function openPlain(path: string, name: string): number {
   try {
     // O_NONBLOCK: opening a FIFO would wait for its writer. For files it means nothing.
     return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
-    if (errno(error) === 'ELOOP') reject(path, 'it is a symbolic link', 'give the path of the file that it points to')
-    if (errno(error) === 'ENXIO') reject(path, 'it is not a regular file', 'give the path of a file')
+    if (errno(error) === 'ELOOP') reject(name, 'it is a symbolic link', 'give the path of the file that it points to')
+    if (errno(error) === 'ENXIO') reject(name, 'it is not a regular file', 'give the path of a file')
     throw error
   }
 }
@@ -88,12 +97,19 @@ function openPlain(path: string): number {
 /** The last 512 bytes; empty where there are not so many. */
 export const tailOf = (file: ImageFile): Buffer => (file.size < 512 ? Buffer.alloc(0) : file.read(file.size - 512, 512))
 
+/** What qemu takes for the last 512 bytes: it rounds the size up to whole sectors. Shorter where the file ends before. */
+export function lastSectorOf(file: ImageFile): Buffer {
+  const at = Math.max(0, roundUp(file.size, 512) - 512)
+  return file.read(at, file.size - at)
+}
+
 /** Beyond 2^53 it is not exact, but then it is also beyond every bound that it is compared with. */
 export const u64be = (bytes: Buffer, at: number): number => Number(bytes.readBigUInt64BE(at))
 export const u64le = (bytes: Buffer, at: number): number => Number(bytes.readBigUInt64LE(at))
 
-export const startsWith = (bytes: Buffer, magic: string): boolean =>
-  bytes.length >= magic.length && bytes.toString('latin1', 0, magic.length) === magic
+/** `magic` stands at `at`. */
+export const startsWith = (bytes: Buffer, magic: string, at = 0): boolean =>
+  bytes.length >= at + magic.length && bytes.toString('latin1', at, at + magic.length) === magic
 
 export const isPowerOfTwo = (n: number): boolean => n > 0 && Number.isInteger(Math.log2(n))
 

@@ -125,16 +125,16 @@ function readExtensions(
     at += 8
     must(at + length <= end && at + length <= head.length, 'a header extension reaches beyond its place')
     must(type !== extensions.backingFormat || length < 16, 'its backing format is absurd')
+    must(type !== extensions.bitmaps || length === 24, 'its bitmaps extension is absurd')
     must(!found.has(type), 'it has a header extension twice')
     found.set(type, head.subarray(at, at + length))
     at += roundUp(length, 8)
   }
-  const bitmaps = found.get(extensions.bitmaps)
-  must(bitmaps === undefined || bitmaps.length === 24, 'its bitmaps extension is absurd')
   must(!found.has(extensions.encryption) || encryption === 2, 'it has an encryption header and is not encrypted')
 
   const backing = nameAt === 0 ? undefined : file.read(nameAt, nameLength).toString()
   must(!backing?.includes('\0'), 'its backing file name is absurd')
   const backingFormat = found.get(extensions.backingFormat)?.toString('latin1')
+  const bitmaps = found.get(extensions.bitmaps)
   return { dataFile: found.has(extensions.dataFile), backingFormat, backing, bitmaps }
 }

@@ -24,6 +24,8 @@ export const vdi: Reader = {
     const dataAt = header.readUInt32LE(0x158)
     must(header.readUInt32LE(0x168) === 512, 'its sectors are not of 512 bytes')
     must(blockSize === MiB, `its vdi blocks are of ${blockSize} bytes, not of 1 MiB`)
+    // qemu passes over it, VirtualBox does not: they would read different bytes.
+    must(header.readUInt32LE(0x17c) === 0, 'its vdi blocks have extra data')
     const virtualSize = roundUp(u64le(header, 0x170), 512)
     must(blocks <= 0x3fffffff && virtualSize <= blocks * blockSize, 'its virtual size and its block map differ')
     must(allocated <= blocks, 'it has more blocks than its virtual size allows')

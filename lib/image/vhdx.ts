@@ -31,13 +31,50 @@ function table(file: ImageFile, what: string, bytes: Buffer, count: number, at: 
   return (id: string): Entry => entries.get(id) ?? reject(file.path, `its ${what} lacks an entry`)
 }
 
-/** Hyper-V's later format, with what qemu's block/vhdx.c asks of it. A dirty log is for qemu-img to refuse. */
+/**
+ * The header that counts: of the two copies, each with its checksum, the later one.
+ * A log is named there as long as its entries may have to be written to their places first; then nothing else can be
+ * believed.
+ */
+function checkHeaders(file: ImageFile): void {
+  const [current, older] = [64 * KiB, 128 * KiB]
+    .map((at) => file.read(at, 4 * KiB))
+    .filter((header) => startsWith(header, 'head') && hasSum(header) && header.readUInt16LE(66) === 1)
+    .sort((a, b) => u64le(b, 8) - u64le(a, 8))
+  if (!current) reject(file.path, 'it has no valid vhdx header')
+  // Some tools write the very same one twice.
+  const differ = older && current.readBigUInt64LE(8) === older.readBigUInt64LE(8) && !current.equals(older)
+  if (differ) reject(file.path, 'its two vhdx headers differ and are of the same age')
+  if (current.subarray(48, 64).some((byte) => byte !== 0))
+    reject(file.path, 'it was not closed: its log is to be replayed', 'start and stop a guest on it where it was made')
+}
+
+/** CRC-32C, half a byte at a time. */
+const nibbles = Uint32Array.from({ length: 16 }, (_, i) => {
+  let crc = i
+  for (let bit = 0; bit < 4; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  return crc
+})
+
+/** The CRC-32C of all bytes stands at byte 4, where zeros are counted in its place. */
+function hasSum(bytes: Buffer): boolean {
+  let crc = 0xffffffff
+  for (let i = 0; i < bytes.length; i++) {
+    crc ^= i >= 4 && i < 8 ? 0 : (bytes[i] ?? 0)
+    crc = (crc >>> 4) ^ (nibbles[crc & 15] ?? 0)
+    crc = (crc >>> 4) ^ (nibbles[crc & 15] ?? 0)
+  }
+  return (crc ^ 0xffffffff) >>> 0 === bytes.readUInt32LE(4)
+}
+
+/** Hyper-V's later format, with what qemu's block/vhdx.c asks of it. */
 export const vhdx: Reader = {
   matches: ({ head }) => startsWith(head, 'vhdxfile'),
   read(file) {
     const must = (ok: boolean, state: string, remedy?: string): void => {
       if (!ok) reject(file.path, state, remedy)
     }
+    checkHeaders(file)
     // The first of the two copies: the one that qemu reads.
     const regionBytes = file.read(192 * KiB, 64 * KiB)
     must(startsWith(regionBytes, 'regi'), 'its region table is missing')
@@ -51,6 +88,9 @@ export const vhdx: Reader = {
 
     const metadata = region(ids.metadata)
     must(metadata.offset >= MiB && metadata.length >= 64 * KiB, 'its metadata is at an absurd place')
+    const apart =
+      metadata.offset + metadata.length <= blockTable.offset || blockTable.offset + blockTable.length <= metadata.offset
+    must(apart, 'its block table and its metadata lie in the same place')
     const bytes = file.read(metadata.offset, 64 * KiB)
     must(startsWith(bytes, 'metadata'), 'its metadata is missing')
     const items = table(file, 'metadata', bytes, bytes.readUInt16LE(10), 32, (at) => ({
@@ -69,11 +109,15 @@ export const vhdx: Reader = {
     const plausible = isPowerOfTwo(blockSize) && blockSize >= MiB && blockSize <= 256 * MiB
     must(plausible, `its vhdx blocks of ${blockSize} bytes are absurd`)
     const sectorSize = item(ids.sectorSize, 4).readUInt32LE(0)
-    must(sectorSize === 512 || sectorSize === 4096, `its sectors of ${sectorSize} bytes are absurd`)
+    must(sectorSize === 512, `its sectors are of ${sectorSize} bytes, not of 512`)
     const virtualSize = u64le(item(ids.virtualSize, 8), 0)
-    must(virtualSize <= 64 * 2 ** 40 && virtualSize % sectorSize === 0, 'its virtual size is absurd')
+    must(virtualSize <= 64 * 2 ** 40, 'its virtual size is more than the 64 TiB of a vhdx')
+    must(virtualSize % sectorSize === 0, 'its virtual size is no whole number of sectors')
     const blocks = Math.ceil(virtualSize / blockSize)
-    must(blockTable.length >= blocks * 8, 'its block table is too small for its virtual size')
+    // After so many entries comes one for a bitmap, which only images with a parent use.
+    const bitmaps = Math.floor(Math.max(0, blocks - 1) / ((2 ** 23 * sectorSize) / blockSize))
+    must(blockTable.length >= (blocks + bitmaps) * 8, 'its block table is too small for its virtual size')
+    must(hasSum(regionBytes), 'the checksum of its region table is wrong')
     return virtualSize
   },
 }

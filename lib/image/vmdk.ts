@@ -34,7 +34,9 @@ export const vmdk: Reader = {
     must(header.toString('latin1', 73, 77) === '\n \r\n', 'it was damaged on the way (as text) or is no whole vmdk')
 
     const capacity = u64le(header, 12) // in sectors, as all that follows
-    must(capacity > 0 && Number.isSafeInteger(capacity * sector), 'its virtual size is absurd')
+    // Then qemu believes the descriptor, whatever files of the host that names.
+    must(capacity > 0, 'its vmdk header gives no size')
+    must(Number.isSafeInteger(capacity * sector), 'its virtual size is absurd')
     const grain = u64le(header, 20)
     const grainsPerTable = header.readUInt32LE(44)
     must(isPowerOfTwo(grain) && grain <= 0x200000, `its grains of ${grain} sectors are absurd`)
@@ -43,8 +45,12 @@ export const vmdk: Reader = {
 
     const directoryAt = header.readBigUInt64LE(56) === atEnd ? directoryOfFooter(file, header) : u64le(header, 56)
     const directory = Math.ceil(capacity / (grain * grainsPerTable)) * 4
+    must(directory <= 2 ** 27, `its grain directory of ${directory} bytes is absurd`)
     must(directoryAt >= 1, 'its grain directory is at an absurd place')
     must(directoryAt * sector + directory <= file.size, 'it is cut short: its grain directory is missing')
+
+    const secondAt = (header.readUInt32LE(8) & 2) === 0 ? 0 : u64le(header, 48)
+    must(secondAt * sector + directory <= file.size, 'it is cut short: its second grain directory is missing')
 
     checkDescriptor(file, header, capacity, must)
     return capacity * sector
@@ -59,7 +65,7 @@ function directoryOfFooter(file: ImageFile, header: Buffer): number {
   const markers = u64le(footer, 8) === 3 * 2 ** 32 && footer.subarray(2 * sector, 2 * sector + 16).every((b) => b === 0)
   if (!markers) reject(file.path, 'it is cut short: its footer is missing')
   const same =
-    header.subarray(0, 48).equals(again.subarray(0, 48)) && header.subarray(72, 79).equals(again.subarray(72, 79))
+    header.subarray(0, 56).equals(again.subarray(0, 56)) && header.subarray(64, 79).equals(again.subarray(64, 79))
   if (!same) reject(file.path, 'its header and its footer differ')
   return u64le(again, 56)
 }
@@ -72,7 +78,7 @@ function checkDescriptor(
   must: (ok: boolean, state: string, remedy?: string) => void,
 ): void {
   const length = u64le(header, 36) * sector
-  const plausible = u64le(header, 28) === 1 && length >= sector && length <= 2 ** 20
+  const plausible = u64le(header, 28) === 1 && length >= sector && length <= 2 ** 16
   must(plausible, 'its vmdk descriptor is not inside it, behind the header')
   const area = file.read(sector, Math.min(Math.max(length, qemuReads), file.size - sector))
   must(area.length >= length, 'it is cut short: its descriptor is missing')

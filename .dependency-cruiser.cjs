@@ -70,7 +70,7 @@ module.exports = {
     door('chalk', /^lib\/cli\//),
     door('lockfile', /^lib\/host\/locks\.ts$/),
     door('@xmldom/xmldom', /^lib\/host\/domain-xml\.ts$/),
-    door('yaml', /^lib\/cli\/(config|document)\.ts$/),
+    door('yaml', /^lib\/host\/yaml\.ts$/),
 
     never(
       'pure-touch-nothing',

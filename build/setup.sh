@@ -8,12 +8,14 @@ cd "$(dirname "$0")/.."
 # What builds and boots the image of the demo.
 demo='busybox-static cpio dosfstools e2fsprogs genisoimage mtools qemu-system-x86 qemu-utils syslinux syslinux-common'
 
-# Image formats and file systems; the story runner; fault injection; a libvirt to talk to; shells to complete in.
+# Image formats and file systems; the story runner; fault injection; a libvirt to talk to; Glance and Keystone (the
+# programs alone: glance-api and keystone would also make them services of this host); shells to complete in.
 test="$demo
   bzip2 gzip ntfs-3g rsync util-linux xfsprogs xorriso xz-utils zstd
   patch python3-cram
   curl hyperfine iproute2 jq python3 strace
   libvirt-clients libvirt-daemon-driver-qemu libvirt-daemon-system
+  openssl python3-glance python3-keystone
   fish zsh"
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -64,6 +66,10 @@ if [ -n "$wanted" ]; then
     case " $absent" in
       *' libvirt-daemon-system'*) 
         say 'On a host that runs systemd, libvirt-daemon-system starts its services (libvirtd, virtlogd).' ;;
+    esac
+    case " $absent" in
+      *' python3-glance'*)
+        say 'On a host that runs systemd, open-iscsi, which python3-glance needs, makes it listen for iscsid.' ;;
     esac
     say "They are installed now by: ${as_root:+$as_root }$install"
     apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"

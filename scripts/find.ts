@@ -39,7 +39,7 @@ export async function taskNamed(name: string): Promise<Found> {
 }
 
 /** Flags before the command that take a value. */
-const valued = ['--config', '--instances', '--store', '--progress', '--lock-wait']
+const valued = ['--config', '--instances', '--store', '--os-cloud', '--progress', '--lock-wait']
 const families = ['cache', 'image', 'step']
 
 /** Split what was typed into the command's name and the words for it. */

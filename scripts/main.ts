@@ -1,6 +1,8 @@
 import type { Typed } from '../lib/cli/flags.ts'
 import { tryToWrite, writeAll } from '../lib/cli/output.ts'
+import { asJson, oneLine } from '../lib/cli/printable.ts'
 import type { ProgressMode } from '../lib/cli/progress.ts'
+import { caller } from '../lib/host/caller.ts'
 import { audience, interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
@@ -84,6 +86,7 @@ export async function main(from: Process): Promise<number> {
     )
     return 0
   }
+  caller.environment = from.environment
   // The caller's habits must not decide what our files look like, nor where programs are found.
   process.umask(0o022)
   for (const signal of Object.keys(interrupts) as (keyof typeof interrupts)[])
@@ -102,7 +105,7 @@ export async function main(from: Process): Promise<number> {
     voice?.end()
     if (typed.globals['quiet'] !== true) warn(outcome.document)
     if (typed.globals['json'] === true && Object.keys(outcome.document).length > 0)
-      writeAll(1, asJson(outcome.document))
+      writeAll(1, `${asJson(outcome.document, 2)}\n`)
     else if (outcome.wanted && typed.globals['quiet'] !== true) writeAll(1, outcome.text)
     return outcome.exit
   } catch (error) {
@@ -114,7 +117,7 @@ export async function main(from: Process): Promise<number> {
     if (from.argv.includes('--json'))
       tryToWrite(
         1,
-        asJson(error instanceof Failed ? error.document : { ...nothing, error: { code, kind, message, remedy } }),
+        `${asJson(error instanceof Failed ? error.document : { ...nothing, error: { code, kind, message, remedy } }, 2)}\n`,
       )
     if (error instanceof Failed) warn(error.document)
     const { coloursFor, reportProblem } = await import('../lib/cli/report.ts')
@@ -125,10 +128,8 @@ export async function main(from: Process): Promise<number> {
 
 /** Told also where a success is silent. */
 function warn({ warnings = [] }: { warnings?: string[] | undefined }): void {
-  for (const warning of warnings) tryToWrite(2, `warning: ${warning}\n`)
+  for (const warning of warnings) tryToWrite(2, `warning: ${oneLine(warning)}\n`)
 }
-
-const asJson = (document: object): string => `${JSON.stringify(document, null, 2)}\n`
 
 interface Voice {
   tell: Tell

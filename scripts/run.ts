@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import * as z from 'zod/mini'
-import { parseDocument } from '../lib/cli/config.ts'
 import type { Command } from '../lib/cli/flags.ts'
 import { readOperatorsFile } from '../lib/host/files.ts'
+import { parseDocument } from '../lib/host/yaml.ts'
 import { misuse } from '../lib/job/problem.ts'
 import { described, FilePath } from '../lib/job/spec.ts'
 

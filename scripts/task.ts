@@ -1,4 +1,6 @@
+import { basename, dirname } from 'node:path'
 import type { Typed } from '../lib/cli/flags.ts'
+import { oneLine, printable } from '../lib/cli/printable.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { explainSystemError, misuse, Problem, refuse } from '../lib/job/problem.ts'
 import type { Query } from '../lib/job/query.ts'
@@ -33,7 +35,7 @@ export async function runQuery(command: Query, typed: Typed, settings: Settings)
   const { jobFrom } = await import('../lib/cli/flags.ts')
   const { data, text, ok = true } = await command.run(jobFrom(command, typed.job), settings)
   const document = { version: 1, task: command.name, ok, changed: false, ...data }
-  return { text: text && `${text.replace(/\n$/, '')}\n`, document, exit: ok ? 0 : 1, wanted: true }
+  return { text: text && `${printable(text).replace(/\n$/, '')}\n`, document, exit: ok ? 0 : 1, wanted: true }
 }
 
 /**
@@ -69,7 +71,7 @@ export async function runTask(
     const callsOf = async (claimed?: ReadonlySet<string>): Promise<Call[]> => {
       if (task.kind === 'step') return [task.call(job)]
       const found = await task.command.look(job, settings)
-      const reasons = task.command.reasons?.(job, found, settings)
+      const reasons = task.command.reasons?.(job, found, settings, claimed)
       if (reasons) result.reasons = reasons
       const warnings = task.command.warnings?.(job, found, settings)
       if (warnings) result.warnings = warnings
@@ -77,6 +79,11 @@ export async function runTask(
       return task.command.calls(job, found, settings, claimed)
     }
     const calls = await callsOf()
+    const said = new Set([
+      ...(result.warnings ?? []),
+      ...calls.flatMap(({ step, input }) => step.warnings?.(input) ?? []),
+    ])
+    if (said.size > 0) result.warnings = [...said]
     const isIndependent = pipeline?.independent === true
     const planned = (call: Call) => planAll([call], settings)
     let done: StepResult[] = []
@@ -107,7 +114,7 @@ export async function runTask(
     // Only the document tells of them.
     if (instance !== undefined && !dryRun && globals['json'] === true) {
       const { disksOf } = await import('../lib/host/instances.ts')
-      result.disks = disksOf(settings.instances, instance)
+      result.disks = await disksOf(settings.instances, instance)
     }
     const wanted = dryRun || verbose || from.isTerminal.out
     return { text: wanted ? await textOf(result, dryRun, verbose, from) : '', document: result, exit: 0, wanted }
@@ -148,20 +155,20 @@ async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, ty
   const { Effects } = await import('../lib/host/perform.ts')
   const { acquire } = await import('../lib/host/locks.ts')
   const { locksOf } = await import('../lib/job/layout.ts')
-  const effects = new Effects(tell, signal)
+  const effects = new Effects(tell, signal, settings)
   const given = typed.globals['lock-wait']
   if (given !== undefined && !/^\d{1,6}$/.test(String(given)))
     misuse(`Cannot read --lock-wait "${given}": it is not a number of seconds`, 'give a number such as 60')
   const usual = (name: string) => (name.startsWith('instance.') ? busyWait.instance : busyWait.base)
   const lock = (name: string, wait = given === undefined ? usual(name) : Number(given)) =>
-    acquire(locksOf(settings.instances), name, {
+    acquire(name.startsWith('/') ? dirname(name) : locksOf(settings.instances), basename(name), {
       task,
       signal,
       wait,
       onWait: ({ task: other, pid, host, since }) =>
         tell({
           type: 'notice',
-          message: `waiting for ${name}: pid ${pid} on ${host} has it for "${other}" since ${since}`,
+          message: `waiting for ${basename(name)}: pid ${pid} on ${host} has it for "${other}" since ${since}`,
         }),
     })
   return { settings, tell, lock, effects, perform: effects.perform.bind(effects), flush: effects.flush.bind(effects) }
@@ -180,7 +187,7 @@ async function confirm(what: string, isSure: boolean, { isTerminal }: Process, s
   // The end of the input answers no question.
   const gone = new Promise<string>((resolve) => asker.once('close', () => resolve('')))
   const stopped = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
-  const question = asker.question(`Delete ${what}? This cannot be undone [y/N] `)
+  const question = asker.question(`Delete ${oneLine(what)}? This cannot be undone [y/N] `)
   const answer = await Promise.race([question, gone, stopped]).finally(() => asker.close())
   if (!/^y(es)?$/i.test(answer.trim()))
     refuse('CONFIRMATION_NEEDED', `Cannot delete ${what}: you did not say yes`, remedy)

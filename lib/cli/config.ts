@@ -1,26 +1,11 @@
 import type * as z from 'zod/mini'
 import { operatorsTextAt } from '../host/files.ts'
+import { parseDocument } from '../host/yaml.ts'
 import { misuse } from '../job/problem.ts'
 import { Settings } from '../job/settings.ts'
 import { parseOrExplain } from './explain.ts'
 
 const usual = '/etc/cowhand/cowhand.yaml'
-
-/** A YAML or JSON document that the operator wrote. @throws {Problem} BAD_SPEC */
-export async function parseDocument(text: string, what: string): Promise<unknown> {
-  const { parseDocument: read } = await import('yaml')
-  try {
-    const document = read(text)
-    const [wrong] = [...document.errors, ...document.warnings]
-    if (wrong) throw wrong
-    return document.toJS({ maxAliasCount: 0 })
-  } catch (error) {
-    return misuse(
-      `Cannot read ${what}: ${error instanceof Error ? error.message.split('\n')[0]?.replace(/:$/, '') : error}`,
-      'mend the line that it names',
-    )
-  }
-}
 
 const help = 'cowhand schema | jq \'."$defs".settings\''
 

@@ -9,6 +9,7 @@ export const globals: Record<string, Options> = {
   config: { type: 'string', describe: 'configuration file [/etc/cowhand/cowhand.yaml]' },
   instances: { type: 'string', describe: 'directory of the instances [/var/lib/cowhand/instances]' },
   store: { type: 'string', describe: 'where images come from [dir:/var/lib/cowhand/images]' },
+  'os-cloud': { type: 'string', describe: 'cloud of clouds.yaml whose Glance is the store' },
   json: { type: 'boolean', describe: 'print the result as one JSON document' },
   'dry-run': { type: 'boolean', describe: 'print what would be done, and change nothing' },
   progress: {

@@ -1,12 +1,20 @@
 import { fileAt, jsonAt, namesIn } from '../host/files.ts'
-import { recordOf } from '../job/layout.ts'
+import { baseName, recordOf } from '../job/layout.ts'
 import { Problem, refuse } from '../job/problem.ts'
-import type { Settings } from '../job/settings.ts'
+import { type Settings, storeOf } from '../job/settings.ts'
 import { type Algorithm, ImageName } from '../job/spec.ts'
 import { type Image, ImageRecord } from './image.ts'
 
-/** The directory of the store `dir:/PATH`. */
-export const directoryOf = (settings: Settings): string => settings.store.slice('dir:'.length)
+/** The directory of the store `dir:/PATH`. @throws {Problem} UNSUPPORTED where the store is another one */
+export function directoryOf(settings: Settings): string {
+  const store = storeOf(settings)
+  if (store.kind === 'dir') return store.directory
+  return refuse(
+    'UNSUPPORTED',
+    'Cannot change the store: it is Glance, and cowhand only reads there',
+    'use the client of the cloud: openstack image create, openstack image delete; or name a directory: --store dir:/PATH',
+  )
+}
 
 /** The record of one name in the store, or undefined. @throws {Problem} NOT_OURS when its record cannot be read */
 export function recordIn(directory: string, name: string): ImageRecord | undefined {
@@ -76,4 +84,11 @@ export async function findInDirectory(reference: string, settings: Settings): Pr
     )
   }
   return { ...image, stamp: facts.stamp }
+}
+
+/** The image whose base has this name: the sha1 of its id. @throws {Problem} IMAGE_CHANGED */
+export async function findBaseInDirectory(sha1: string, settings: Settings): Promise<Image | undefined> {
+  for (const { id, name } of listDirectory(settings).images)
+    if ((await baseName(id)) === sha1) return findInDirectory(name, settings)
+  return undefined
 }

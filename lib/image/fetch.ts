@@ -6,9 +6,12 @@ import { formatSize } from '../job/spec.ts'
 import { showUrl } from '../job/url.ts'
 import { hashInto, paced } from './digest.ts'
 import { type Answer, Hiccup, type HttpOptions, parseUrl, patiently, unexpected, withAnswer } from './http.ts'
+import { Throttle } from './throttle.ts'
 
 export interface FetchOptions extends HttpOptions {
   url: string
+  /** What messages call it [the URL, without secrets] */
+  name?: string | undefined
   /** The part to write. One that is there is resumed. */
   to: string
   /** `sha256:HEX` or `sha512:HEX` that the whole must have */
@@ -17,6 +20,8 @@ export interface FetchOptions extends HttpOptions {
   size?: number | undefined
   /** bytes that are never exceeded, where the size is not known */
   ceiling?: number | undefined
+  /** bytes a second, at most */
+  rate?: number | undefined
   /** Called at most ten times a second, and at the end. @param done bytes @param total bytes, where known */
   onProgress?: ((done: number, total?: number) => void) | undefined
 }
@@ -79,15 +84,17 @@ class Download {
   /** The bytes are of more than one answer: they may be of more than one version of the file. */
   #joined = false
   #best = 0
+  readonly #throttle: Throttle | undefined
 
   constructor(url: URL, file: SparseWriter, options: FetchOptions) {
     this.#url = url
-    this.#shown = showUrl(options.url)
+    this.#shown = options.name ?? showUrl(options.url)
     this.#file = file
     this.#options = options
     this.#most = options.size ?? options.ceiling ?? 2 ** 43
     this.total = options.size
     this.#progress = paced(options.onProgress)
+    this.#throttle = options.rate === undefined ? undefined : new Throttle(options.rate)
   }
 
   /** True afterwards: what was written has the digest. */
@@ -174,7 +181,7 @@ class Download {
     const { status, headers, body } = answer
     const range = contentRange(headers['content-range'])
     if (from > 0 && status === 416) return this.#distrust('it has not that many bytes now')
-    if (status !== 200 && !(from > 0 && status === 206)) return unexpected(answer, this.#shown)
+    if (status !== 200 && !(from > 0 && status === 206)) return unexpected(answer, this.#shown, this.#options)
     const length = headers['content-length']
     const total = status === 206 ? range?.total : length === undefined ? undefined : Number(length)
     // Looked at before anything is given up: it may be some proxy's page.
@@ -193,21 +200,27 @@ class Download {
           'failed',
           'FETCH_FAILED',
           `Cannot fetch "${this.#shown}": it does not end after ${this.#most} bytes`,
-          'check the URL',
+          this.#options.remedy ?? 'check the URL',
         )
       this.received += chunk.length
       this.#hash.update(chunk)
       await this.#file.write(chunk)
       this.#progress.tell(this.#file.position, this.total)
+      // What is not read, the server is not let send.
+      await this.#throttle?.take(chunk.length, this.#options.signal)
     }
     if (this.total !== undefined && this.#file.position < this.total) throw new Hiccup('the connection was cut')
   }
 
   #checkTotal(total: number | undefined): void {
-    const { size } = this.#options
+    const { size, remedy } = this.#options
     if (total === undefined || total === size || (size === undefined && total <= this.#most)) return
     const wanted = size === undefined ? `more than ${this.#most} are not accepted` : `expected ${size}`
-    fail('FETCH_FAILED', `Cannot fetch "${this.#shown}": it has ${total} bytes there, ${wanted}`, 'check the URL')
+    fail(
+      'FETCH_FAILED',
+      `Cannot fetch "${this.#shown}": it has ${total} bytes there, ${wanted}`,
+      remedy ?? 'check the URL',
+    )
   }
 
   /** What is there and what the server has do not belong together. */
@@ -218,9 +231,9 @@ class Download {
 }
 
 /** @param total bytes of the whole, where it is known */
-function noSpace({ url, to }: FetchOptions, file: SparseWriter, total: number | undefined): Problem {
+function noSpace({ url, name, to }: FetchOptions, file: SparseWriter, total: number | undefined): Problem {
   const missing = total === undefined ? '' : `, ${formatSize(total - file.written)} are missing`
-  const message = `Cannot fetch "${showUrl(url)}": there is no space left in "${dirname(to)}"${missing}`
+  const message = `Cannot fetch "${name ?? showUrl(url)}": there is no space left in "${dirname(to)}"${missing}`
   return new Problem('failed', 'NO_SPACE', message, 'free some space, then run the same command again')
 }
 
@@ -275,7 +288,7 @@ export function headOf(
 }
 
 /** At most `limit` bytes of a body; whether that was all. */
-async function beginning({ body }: Answer, limit: number): Promise<{ bytes: Buffer; whole: boolean }> {
+export async function beginning({ body }: Answer, limit: number): Promise<{ bytes: Buffer; whole: boolean }> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of body) {

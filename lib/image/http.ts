@@ -15,9 +15,32 @@ const patience: Patience = { tries: 5, delay: 500, stall: 30_000 }
 const longestRetryAfter = 60_000
 const mostRedirects = 5
 
+/** Whom a server is to be vouched for by, and who we are to it: PEM text. */
+export interface Tls {
+  ca?: string | undefined
+  cert?: string | undefined
+  key?: string | undefined
+}
+
 export interface HttpOptions {
   signal?: AbortSignal | undefined
   patience?: Partial<Patience> | undefined
+  /**
+   * Headers with the secret that lets us in. They go to the origin that was asked for and to no other. When the
+   * server does not accept them (any more) it is asked for new ones once. @param renew the last ones were not accepted
+   */
+  authorize?: ((renew: boolean) => Promise<Record<string, string>>) | undefined
+  tls?: Tls | undefined
+  /** Redirects to another origin are not followed. */
+  stay?: boolean | undefined
+  /** What the operator can look at, in the place of the URL. */
+  remedy?: string | undefined
+}
+
+/** A request that is no GET. */
+interface Sent {
+  method: 'POST'
+  body: string
 }
 
 export interface Answer {
@@ -66,20 +89,21 @@ export function redirected(from: URL, location: string | undefined): URL {
 export async function unexpected(
   { status, headers }: Pick<Answer, 'status' | 'headers'>,
   shown: string,
+  { remedy }: HttpOptions = {},
 ): Promise<never> {
   const { STATUS_CODES } = await import('node:http')
   const words = `the server answered ${status} ${STATUS_CODES[status] ?? ''}`.trim()
   if (status >= 500 || status === 408 || status === 429)
     throw new Hiccup(words, retryAfter(headers['retry-after'], Date.now()))
   if (status === 404 || status === 410)
-    fail('FETCH_FAILED', `Cannot fetch "${shown}": the server has no such file (${status})`, 'check the URL')
+    fail('FETCH_FAILED', `Cannot fetch "${shown}": the server has no such file (${status})`, remedy ?? 'check the URL')
   if (status === 401 || status === 403)
     fail(
       'FETCH_FAILED',
       `Cannot fetch "${shown}": the server does not permit it (${status})`,
-      'check the URL and its credentials',
+      remedy ?? 'check the URL and its credentials',
     )
-  return fail('FETCH_FAILED', `Cannot fetch "${shown}": ${words}`, `see what it says: curl -v ${shown}`)
+  return fail('FETCH_FAILED', `Cannot fetch "${shown}": ${words}`, remedy ?? `see what it says: curl -v ${shown}`)
 }
 
 /** ms to wait, of a Retry-After in seconds or as a date; never more than a minute. */
@@ -89,18 +113,25 @@ export function retryAfter(header: string | undefined, now: number): number | un
   return Number.isNaN(wait) ? undefined : Math.min(Math.max(wait, 0), longestRetryAfter)
 }
 
+/** What the other side says of our certificate. */
+const unwelcome = /^ERR_SSL_.*ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA)$/
 const distrusted = /^(CERT_|DEPTH_ZERO|ERR_SSL|ERR_TLS|HOSTNAME_MISMATCH|SELF_SIGNED|UNABLE_TO)/
 
 /** What an error of the connection means. */
-function interpret(error: unknown, shown: string): Error {
+function interpret(error: unknown, shown: string, tls: Tls | undefined): Error {
   if (error instanceof Problem || error instanceof Hiccup) return error
   const code = errno(error) ?? ''
   const cannot = `Cannot fetch "${shown}":`
   if (code === 'ENOTFOUND')
     return new Problem('failed', 'FETCH_FAILED', `${cannot} no such host is known`, 'check the URL')
+  const distrust = (state: string, remedy: string) =>
+    new Problem('failed', 'FETCH_FAILED', `${cannot} ${state}`, remedy)
+  if (unwelcome.test(code))
+    return distrust(`it wants a certificate of ours that it trusts (${code})`, 'name cert and key in clouds.yaml')
   if (distrusted.test(code)) {
-    const remedy = 'put the authority that signed it into a file, and name it in NODE_EXTRA_CA_CERTS'
-    return new Problem('failed', 'FETCH_FAILED', `${cannot} its certificate is not trusted (${code})`, remedy)
+    const where = tls ? 'as cacert in clouds.yaml, or in OS_CACERT' : 'in NODE_EXTRA_CA_CERTS'
+    const remedy = `put the authority that signed it into a file, and name it ${where}`
+    return distrust(`its certificate is not trusted (${code})`, remedy)
   }
   return new Hiccup(`the connection failed (${code || (error instanceof Error ? error.message : String(error))})`)
 }
@@ -116,13 +147,30 @@ export async function withAnswer<T>(
   options: HttpOptions,
   use: (answer: Answer) => Promise<T>,
 ): Promise<T> {
-  for (let [target, hops] = [url, 0]; ; hops++) {
-    const next = await ask(target, headers, options, async (answer) => {
+  const { authorize, tls, stay } = options
+  for (let [target, hops, renewals, renew] = [url, 0, 0, false]; ; ) {
+    // What lets us in is for the server that it was meant for, wherever that one sends us.
+    const own = target.origin === url.origin
+    const secret = own ? await authorize?.(renew) : undefined
+    const safe = own || !tls ? options : { ...options, tls: { ca: tls.ca } }
+    const next = await ask(target, { ...headers, ...secret }, safe, async (answer) => {
+      if (answer.status === 401 && secret && renewals === 0) return undefined
       if (![301, 302, 303, 307, 308].includes(answer.status)) return { value: await use(answer) }
       return redirected(target, answer.headers.location)
     })
+    renew = next === undefined
+    if (!next) {
+      renewals++
+      continue
+    }
     if (!(next instanceof URL)) return next.value
-    if (hops >= mostRedirects)
+    if (stay && next.origin !== url.origin)
+      fail(
+        'FETCH_FAILED',
+        `Cannot fetch "${showUrl(url.href)}": the server redirects to another one, ${next.origin}`,
+        options.remedy ?? 'give the URL of the file itself',
+      )
+    if (hops++ >= mostRedirects)
       fail(
         'FETCH_FAILED',
         `Cannot fetch "${showUrl(url.href)}": it is redirected without end`,
@@ -132,11 +180,16 @@ export async function withAnswer<T>(
   }
 }
 
-async function ask<T>(
+/**
+ * Ask once, and give the answer to `use`; redirects are answers like others.
+ * @throws as withAnswer
+ */
+export async function ask<T>(
   url: URL,
   headers: Record<string, string>,
-  { signal, patience: given }: HttpOptions,
+  { signal, patience: given, tls }: HttpOptions,
   use: (answer: Answer) => Promise<T>,
+  sent?: Sent,
 ): Promise<T> {
   signal?.throwIfAborted()
   const { request: start } = await (url.protocol === 'https:' ? import('node:https') : import('node:http'))
@@ -156,7 +209,7 @@ async function ask<T>(
         promise.then(resolve, reject)
       })
     } catch (error) {
-      throw signal?.aborted ? signal.reason : interpret(error, shown)
+      throw signal?.aborted ? signal.reason : interpret(error, shown, tls)
     } finally {
       waitingSince = Number.POSITIVE_INFINITY
     }
@@ -183,9 +236,12 @@ async function ask<T>(
       new Promise<IncomingMessage>((resolve, reject) => {
         // No compression on the way: what is counted and hashed are the file's own bytes.
         const all = { 'accept-encoding': 'identity', 'user-agent': 'cowhand', ...headers, ...credentials(url) }
-        request = start(new URL(url.pathname + url.search, url.origin), { headers: all, agent: false }, resolve)
+        const { method = 'GET', body } = sent ?? {}
+        const length = body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }
+        const plain = new URL(url.pathname + url.search, url.origin)
+        request = start(plain, { method, headers: { ...all, ...length }, agent: false, ...tls }, resolve)
         request.on('error', reject)
-        request.end()
+        request.end(body)
       }),
     )
     response.on('error', () => {}) // the body tells it

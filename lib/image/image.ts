@@ -1,6 +1,6 @@
 import * as z from 'zod/mini'
 import { misuse } from '../job/problem.ts'
-import { Digest, Format, Packing, packers } from '../job/spec.ts'
+import { Digest, Format, isWeak, Packing, packers } from '../job/spec.ts'
 
 /**
  * An image as a store knows it. Its id names immutable bytes: the digest itself, where the store has no such id, so
@@ -9,7 +9,7 @@ import { Digest, Format, Packing, packers } from '../job/spec.ts'
 export interface Image {
   id: string
   name: string
-  /** An absolute path, or a URL. */
+  /** An absolute path, a URL, or `glance:UUID`: of a cloud neither endpoint nor token is ever written down. */
   source: string
   digest: string
   format: Format
@@ -20,6 +20,12 @@ export interface Image {
   virtualSize?: number | undefined
   /** What the file was when its digest was proven. */
   stamp?: string | undefined
+  /** The smallest disk that its owner wants it on, bytes. */
+  minDisk?: number | undefined
+  /** Project that it belongs to. */
+  owner?: string | undefined
+  /** Every project may use it. */
+  shared?: boolean | undefined
   properties: Record<string, string>
 }
 
@@ -28,7 +34,8 @@ export const ImageRecord = z.object({
   version: z.literal(1),
   name: z.string(),
   file: z.string().check(z.regex(/^[^/]+$/, 'is not a plain name')),
-  digest: Digest,
+  // It is the image's id as well.
+  digest: Digest.check(z.refine((digest) => !isWeak(digest), 'can be forged')),
   format: Format,
   packing: z.optional(Packing),
   size: z.number(),

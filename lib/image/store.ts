@@ -3,8 +3,8 @@ import { basename } from 'node:path'
 import { interrupt } from '../host/interrupt.ts'
 import { baseName, basesOf } from '../job/layout.ts'
 import { misuse, refuse } from '../job/problem.ts'
-import type { Settings } from '../job/settings.ts'
-import type { Format } from '../job/spec.ts'
+import { type Settings, storeOf } from '../job/settings.ts'
+import { type Format, isWeak } from '../job/spec.ts'
 import { showUrl } from '../job/url.ts'
 import { declaredBy, formatOf, type Image } from './image.ts'
 
@@ -15,12 +15,15 @@ export interface Wanted {
 
 /**
  * Find the image that the operator means: a URL, or a name or id in the store.
- * @throws {Problem} IMAGE_NOT_FOUND, IMAGE_CHANGED, CHECKSUM_MISSING, CHECKSUM_MISMATCH, FETCH_FAILED, BAD_SPEC
+ * @throws {Problem} IMAGE_NOT_FOUND, IMAGE_CHANGED, CHECKSUM_MISSING, CHECKSUM_MISMATCH, FETCH_FAILED, BAD_SPEC; of
+ * Glance also IMAGE_NOT_ACTIVE, IMAGE_AMBIGUOUS, UNSUPPORTED, AUTH_FAILED
  */
 export async function findImage(reference: string, wanted: Wanted, settings: Settings): Promise<Image> {
   if (/^https?:\/\//.test(reference)) return findByUrl(reference, wanted, settings)
-  const { findInDirectory } = await import('./directory.ts')
-  const image = await findInDirectory(reference, settings)
+  const image =
+    storeOf(settings).kind === 'glance'
+      ? await (await import('./glance.ts')).findInGlance(reference, wanted, settings)
+      : await (await import('./directory.ts')).findInDirectory(reference, settings)
   if (wanted.format && wanted.format !== image.format)
     misuse(
       `Cannot use image "${image.name}" as ${wanted.format}: the store has it as ${image.format}`,
@@ -38,6 +41,23 @@ export async function findImage(reference: string, wanted: Wanted, settings: Set
   return image
 }
 
+/** Every image of the store that can be used; what cannot be read does not hide the others. */
+export async function listImages(settings: Settings): Promise<{ images: Image[]; problems: string[] }> {
+  if (storeOf(settings).kind === 'glance') return (await import('./glance.ts')).listGlance(settings)
+  return (await import('./directory.ts')).listDirectory(settings)
+}
+
+/**
+ * The image that the base of this name was made of, by which a delta snapshot finds its base (BEHAVIOUR.md S47, S48).
+ * Properties are its owner's word: whatever they say, the sha1 of its id is the name, or it is not that image.
+ * @param sha1 name of the base, 40 digits
+ * @throws {Problem} as findImage
+ */
+export async function findBaseImage(sha1: string, settings: Settings): Promise<Image | undefined> {
+  if (storeOf(settings).kind === 'glance') return (await import('./glance.ts')).findBaseInGlance(sha1, settings)
+  return (await import('./directory.ts')).findBaseInDirectory(sha1, settings)
+}
+
 async function findByUrl(reference: string, wanted: Wanted, settings: Settings): Promise<Image> {
   const url = URL.canParse(reference)
     ? new URL(reference)
@@ -52,7 +72,8 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
   const { packing } = declaredBy(file)
   const digest = wanted.checksum ?? (await publishedDigest(url, file))
   const image: Image = {
-    id: digest,
+    // Two files with one weak digest must not meet in one base: of such an image the URL is a part of its name.
+    id: isWeak(digest) ? `weak:${digest}@${await sha256(url.href)}` : digest,
     name: showUrl(url.href),
     source: url.href,
     digest,
@@ -69,6 +90,10 @@ async function findByUrl(reference: string, wanted: Wanted, settings: Settings):
   return { ...image, size: total, virtualSize }
 }
 
+/** Not the URL itself: its query may hold a signature. */
+const sha256 = async (text: string): Promise<string> =>
+  Buffer.from(await crypto.subtle.digest('SHA-256', Buffer.from(text))).toString('hex')
+
 /** A file's name as its publisher has it, where the URL has %20 and the like for some of it. */
 function decoded(file: string): string {
   try {
@@ -78,14 +103,14 @@ function decoded(file: string): string {
   }
 }
 
-/** The digest in a SHA256SUMS or SHA512SUMS beside the image. @throws {Problem} CHECKSUM_MISSING */
+/** The digest in a SHA512SUMS or SHA256SUMS beside the image, the stronger first. @throws {Problem} CHECKSUM_MISSING */
 async function publishedDigest(url: URL, file: string): Promise<string> {
   const [{ fetchText }, { digestFromSums }] = [await import('./fetch.ts'), await import('./sums.ts')]
-  for (const name of ['SHA256SUMS', 'SHA512SUMS']) {
+  for (const name of ['SHA512SUMS', 'SHA256SUMS']) {
     const text = await fetchText(new URL(name, url).href, { limit: 2 ** 20, signal: interrupt.signal })
     const digest = text === undefined ? undefined : (digestFromSums(text, file) ?? digestFromSums(text, decoded(file)))
     if (digest) return digest
   }
-  const message = `Cannot use "${showUrl(url.href)}": nothing vouches for its bytes, there is no SHA256SUMS beside it that names ${file}`
+  const message = `Cannot use "${showUrl(url.href)}": nothing vouches for its bytes, there is no SHA512SUMS or SHA256SUMS beside it that names ${file}`
   return refuse('CHECKSUM_MISSING', message, 'give its checksum: --checksum sha256:HEX')
 }

@@ -6,6 +6,7 @@ export const exitCode: Record<Kind, number> = { failed: 1, usage: 2, refused: 3,
 
 /** Every code that `error.code` can have. They are stable: scripts compare them. */
 export const codes = [
+  'AUTH_FAILED', // a cloud does not accept the credentials
   'BAD_SPEC', // a flag, a job document or the configuration is wrong
   'BASE_DIFFERS', // a base is not what its record or its image says
   'CHECKSUM_MISMATCH',
@@ -15,8 +16,10 @@ export const codes = [
   'DISK_TOO_SMALL',
   'DOMAIN_EXISTS', // libvirt has another domain of this name
   'FETCH_FAILED',
+  'IMAGE_AMBIGUOUS', // several images have this name
   'IMAGE_CHANGED', // a file of the store was replaced behind our back
   'IMAGE_EXISTS',
+  'IMAGE_NOT_ACTIVE', // Glance has it, but its bytes are not (yet, or any more) to be had
   'IMAGE_NOT_FOUND',
   'IMAGE_REJECTED',
   'INSTANCE_DIFFERS', // it exists, and was made with another wish
@@ -34,6 +37,7 @@ export const codes = [
   'TOOL_FAILED',
   'TOOL_MISSING',
   'UNSUPPORTED',
+  'USERS_UNKNOWN', // it cannot be told which bases are needed, so none may go
 ] as const
 export type Code = (typeof codes)[number]
 
@@ -53,6 +57,9 @@ export class Problem extends Error {
     this.remedy = remedy
   }
 }
+
+/** Between the messages of several problems that are told as one. */
+export const joint = '\n  and: '
 
 /** Something else is there, or a decision is needed: nothing is changed (exit 3). @throws {Problem} always */
 export function refuse(code: Code, message: string, remedy: string): never {

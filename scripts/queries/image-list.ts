@@ -1,6 +1,7 @@
 import * as z from 'zod/mini'
+import { oneLine } from '../../lib/cli/printable.ts'
 import { table } from '../../lib/cli/table.ts'
-import { listDirectory } from '../../lib/image/directory.ts'
+import { listImages } from '../../lib/image/store.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 import { formatSize } from '../../lib/job/spec.ts'
 
@@ -9,7 +10,7 @@ export const imageList = defineQuery({
   summary: 'List the images of the store',
   job: z.strictObject({}),
   run: async (_, settings) => {
-    const { images, problems } = listDirectory(settings)
+    const { images, problems } = await listImages(settings)
     const rows = images.map((image) => [
       image.name,
       image.packing ? `${image.format}.${image.packing}` : image.format,
@@ -18,6 +19,10 @@ export const imageList = defineQuery({
       image.id,
     ])
     const text = rows.length > 0 ? [table(['NAME', 'FORMAT', 'DISK', 'FILE', 'ID'], rows)] : []
-    return { data: { images, problems }, text: [...text, ...problems].join('\n'), ok: problems.length === 0 }
+    return {
+      data: { images, problems },
+      text: [...text, ...problems.map(oneLine)].join('\n'),
+      ok: problems.length === 0,
+    }
   },
 })

@@ -1,4 +1,5 @@
 import * as z from 'zod/mini'
+import { oneLine } from '../../lib/cli/printable.ts'
 import { baseAt } from '../../lib/host/bases.ts'
 import { findImage } from '../../lib/image/store.ts'
 import { baseName, basesOf } from '../../lib/job/layout.ts'
@@ -16,13 +17,15 @@ export const imageShow = defineQuery({
     const cached = baseAt(path)
     const lines = [
       ['id', image.id],
-      ['file', image.source],
+      [image.source.startsWith('/') ? 'file' : 'source', image.source],
       ['format', image.packing ? `${image.format}, packed with ${image.packing}` : image.format],
       ['disk', image.virtualSize === undefined ? 'unknown' : formatSize(image.virtualSize)],
+      ...(image.minDisk === undefined ? [] : [['wants', `a disk of ${formatSize(image.minDisk)} or more`]]),
+      ...(image.owner === undefined ? [] : [['owner', `${image.owner}${image.shared ? ', for everybody' : ''}`]]),
       ['base', cached ? `${path} (${formatSize(cached.allocated)} on disk)` : `${path} (not cached)`],
       ...Object.entries(image.properties).map(([key, value]) => ['property', `${key}=${value}`]),
     ]
-    const text = [image.name, ...lines.map(([what, value]) => `  ${`${what}:`.padEnd(10)}${value}`)].join('\n')
-    return { data: { ...image, base: { path, cached: cached !== undefined } }, text }
+    const text = [image.name, ...lines.map(([what, value]) => `  ${`${what}:`.padEnd(10)}${value}`)].map(oneLine)
+    return { data: { ...image, base: { path, cached: cached !== undefined } }, text: text.join('\n') }
   },
 })

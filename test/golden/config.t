@@ -34,6 +34,7 @@ The settings there are:
   $ cowhand schema | jq -r '."$defs".settings.properties | to_entries[] | "\(.key) [\(.value.default // "none")]: \(.value.description)"'
   instances [/var/lib/cowhand/instances]: directory of the instances and of _base
   store [dir:/var/lib/cowhand/images]: where images come from
+  os_cloud [none]: cloud of clouds.yaml whose Glance is the store
   libvirt_uri [none]: libvirt that runs the guests, such as qemu:///system
   virt_type [kvm]: kind of domain: kvm, or qemu where there is no KVM
   base_layout [overlay]: overlay: disks stand on the base itself; sized: on a copy of it in the size of the disk
@@ -80,7 +81,7 @@ What is wrong is named with where it came from:
     remedy: see what it may be: cowhand schema | jq '."$defs".settings'
   [2]
   $ COWHAND_STORE=/srv/images cowhand image list
-  cowhand: Cannot read COWHAND_STORE "/srv/images": it is not dir:/PATH
+  cowhand: Cannot read COWHAND_STORE "/srv/images": it is not dir:/PATH, glance, or glance:URL without a password
     remedy: see what it may be: cowhand schema | jq '."$defs".settings'
   [2]
   $ cowhand list --instances srv

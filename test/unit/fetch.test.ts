@@ -585,3 +585,25 @@ for (const [when, behaviour, bytes, total] of [
       ['bytes=0-511'],
     )
   })
+
+for (const rate of [1, 4])
+  test(`it is held back to ${rate} MB/s`, async () => {
+    const bytes = randomBytes(rate * 2_000_000)
+    await using server = await badServer(serve(bytes))
+    const to = part()
+    const started = performance.now()
+    await fetchImage({ url: server.url, to, digest: sha256(bytes), rate: rate * 1_000_000, patience: quick })
+    const measured = bytes.length / (performance.now() - started) / 1000
+    assert.ok(Math.abs(measured / rate - 1) < 0.1, `${measured} MB/s`)
+  })
+
+test('an abort ends a download that is held back at once', async () => {
+  await using server = await badServer(serve(body))
+  const [to, abort, started] = [part(), new AbortController(), performance.now()]
+  setTimeout(() => abort.abort(new Error('enough')), 300)
+  await assert.rejects(
+    fetchImage({ url: server.url, to, digest: sha256(body), rate: 1000, signal: abort.signal, patience: quick }),
+    /enough/,
+  )
+  assert.ok(performance.now() - started < 1500)
+})

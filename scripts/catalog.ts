@@ -11,6 +11,9 @@ const erased =
 
 /** What changes something. */
 export const pipelines: Record<string, Loader<Pipeline>> = {
+  'cache clean': erased(async () => (await import('./pipelines/cache-clean.ts')).cacheClean),
+  'cache prefetch': erased(async () => (await import('./pipelines/cache-prefetch.ts')).cachePrefetch),
+  'cache verify': erased(async () => (await import('./pipelines/cache-verify.ts')).cacheVerify),
   create: erased(async () => (await import('./pipelines/create.ts')).create),
   delete: erased(async () => (await import('./pipelines/delete.ts')).remove),
   'image add': erased(async () => (await import('./pipelines/image-add.ts')).imageAdd),
@@ -21,6 +24,7 @@ export const pipelines: Record<string, Loader<Pipeline>> = {
 export const queries: Record<string, Loader<Query>> = {
   list: erased(async () => (await import('./queries/list.ts')).list),
   show: erased(async () => (await import('./queries/show.ts')).show),
+  'cache list': erased(async () => (await import('./queries/cache-list.ts')).cacheList),
   'image list': erased(async () => (await import('./queries/image-list.ts')).imageList),
   'image show': erased(async () => (await import('./queries/image-show.ts')).imageShow),
   doctor: erased(async () => (await import('./queries/doctor.ts')).doctorQuery),
@@ -28,18 +32,22 @@ export const queries: Record<string, Loader<Query>> = {
 
 export const steps: Record<string, Loader<Step>> = {
   'cache-base': erased(async () => (await import('./steps/cache-base.ts')).cacheBase),
+  'clean-bases': erased(async () => (await import('./steps/clean-bases.ts')).cleanBases),
   'create-overlay': erased(async () => (await import('./steps/create-overlay.ts')).createOverlay),
   'define-domain': erased(async () => (await import('./steps/define-domain.ts')).defineDomain),
   'extend-base': erased(async () => (await import('./steps/extend-base.ts')).extendBase),
+  'fetch-disk': erased(async () => (await import('./steps/fetch-disk.ts')).fetchDisk),
   'import-image': erased(async () => (await import('./steps/import-image.ts')).importImage),
   'make-ephemeral-base': erased(async () => (await import('./steps/make-ephemeral-base.ts')).makeEphemeralBase),
   'make-seed': erased(async () => (await import('./steps/make-seed.ts')).makeSeed),
   'make-swap-base': erased(async () => (await import('./steps/make-swap-base.ts')).makeSwapBase),
+  'note-bases': erased(async () => (await import('./steps/note-bases.ts')).noteBases),
   'record-instance': erased(async () => (await import('./steps/record-instance.ts')).recordInstance),
   'remove-image': erased(async () => (await import('./steps/remove-image.ts')).removeImage),
   'remove-instance': erased(async () => (await import('./steps/remove-instance.ts')).removeInstance),
   'start-domain': erased(async () => (await import('./steps/start-domain.ts')).startDomain),
   'stop-domain': erased(async () => (await import('./steps/stop-domain.ts')).stopDomain),
   'undefine-domain': erased(async () => (await import('./steps/undefine-domain.ts')).undefineDomain),
+  'verify-base': erased(async () => (await import('./steps/verify-base.ts')).verifyBase),
   'write-domain': erased(async () => (await import('./steps/write-domain.ts')).writeDomain),
 }

@@ -1,13 +1,14 @@
 import { dirname } from 'node:path'
+import type { Proof } from '../image/proof.ts'
 import { type Action, run } from '../job/action.ts'
 import { partOf, recordOf } from '../job/layout.ts'
-import { baseAt, leftoversOf } from './bases.ts'
-import type { FileFacts } from './files.ts'
+import { type Base, baseAt, leftoversOf, planKnown, proofOf } from './bases.ts'
 import type { Maker } from './mkfs.ts'
 
 /** A base that a program makes on this host, as it is found: `maker` only where it is still to be made. */
 export interface FoundMade {
-  base: FileFacts | undefined
+  base: Base | undefined
+  proof: Proof | undefined
   leftovers: string[]
   maker: (Maker & { tool: string }) | undefined
 }
@@ -17,16 +18,19 @@ export async function lookForMade(
   base: string,
   makerOf: (mkfs: typeof import('./mkfs.ts'), part: string) => Maker,
 ): Promise<FoundMade> {
-  const facts = { base: baseAt(base), leftovers: leftoversOf(base) }
-  if (facts.base) return { ...facts, maker: undefined }
+  const found = baseAt(base)
+  const facts = { base: found, proof: await proofOf(base, found, {}), leftovers: leftoversOf(base) }
+  if (found) return { ...facts, maker: undefined }
   const maker = makerOf(await import('./mkfs.ts'), partOf(base))
   const { toolVersion } = await import('./ask.ts')
   return { ...facts, maker: { ...maker, tool: await toolVersion(maker.argv[0] ?? '') } }
 }
 
 /** What is missing until the base is there: a sparse file, the program, the record of it, and the name. @param size bytes */
-export function planMade(base: string, size: number, { leftovers, maker }: FoundMade): Action[] {
-  if (!maker) return leftovers.map((path) => ({ do: 'remove', path }))
+export function planMade(base: string, size: number, { base: found, proof, leftovers, maker }: FoundMade): Action[] {
+  const remove = leftovers.map((path): Action => ({ do: 'remove', path }))
+  if (found) return [...remove, ...planKnown(base, found, { proof })]
+  if (!maker) return remove
   const part = partOf(base)
   const { argv, env, deterministic, tool } = maker
   return [

@@ -3,7 +3,8 @@ import { basename, dirname } from 'node:path'
 import { type Action, checkImage } from '../job/action.ts'
 import type { Tell } from '../job/events.ts'
 import { explainSystemError, Problem, refuse } from '../job/problem.ts'
-import type { Algorithm } from '../job/spec.ts'
+import type { Settings } from '../job/settings.ts'
+import { type Algorithm, algorithmOf, type Format, isWeak } from '../job/spec.ts'
 import {
   allocate,
   fileAt,
@@ -27,13 +28,17 @@ export class Effects {
   fetched = 0
   readonly #tell: Tell
   readonly #signal: AbortSignal
+  readonly #settings: Settings
   readonly #measured = new Map<string, Record<string, unknown>>()
+  /** Of images that were examined, what a guest sees of them: bytes. */
+  readonly #sizes = new Map<string, number>()
   /** Directories with a new name that a power cut could still take away. */
   readonly #unflushed = new Set<string>()
 
-  constructor(tell: Tell, signal: AbortSignal) {
+  constructor(tell: Tell, signal: AbortSignal, settings: Settings) {
     this.#tell = tell
     this.#signal = signal
+    this.#settings = settings
   }
 
   /**
@@ -63,7 +68,8 @@ export class Effects {
       case 'run':
         return this.#run(action)
       case 'mkdir':
-        for (const directory of makeDirectory(action.path, action.mode)) this.#unflushed.add(directory)
+        for (const directory of makeDirectory(action.path, action.mode, action.operators))
+          this.#unflushed.add(directory)
         return
       case 'write':
         this.#unflushed.add(dirname(action.path))
@@ -82,13 +88,17 @@ export class Effects {
         return this.#unpack(action)
       case 'examine':
         return this.#examine(action)
+      case 'rebase':
+        return this.#rebase(action)
       case 'check':
         return this.#check(action)
+      case 'measure':
+        return this.#measure(action)
       case 'record':
         return this.#record(action)
       case 'publish':
         this.#unflushed.add(dirname(action.to))
-        return publish(action.from, action.to)
+        return publish(action.from, action.to, action.mode)
       case 'rename':
         this.#unflushed.add(dirname(action.to))
         return renameSync(action.from, action.to)
@@ -115,14 +125,14 @@ export class Effects {
   async #percents(argv: string[], image: string): Promise<(chunk: string) => void> {
     const { percentIn } = await import('./qemu-img.ts')
     const told = this.#progress(argv[1] ?? '', image)
-    const size = Number(this.#measured.get(image)?.['virtualSize'] ?? 0)
+    const size = this.#sizes.get(image) ?? 0
     return (chunk) => {
       const percent = percentIn(chunk)
       if (percent !== undefined && size > 0) told(Math.round((percent / 100) * size), size)
     }
   }
 
-  async #run({ argv, why, env, writes, mode, works }: Of<'run'>): Promise<void> {
+  async #run({ argv, why, env, writes, mode = 0o644, works }: Of<'run'>): Promise<void> {
     const { program } = await import('./shell.ts')
     const options = {
       signal: this.#signal,
@@ -134,7 +144,8 @@ export class Effects {
     // A failed flush is told to the descriptors that were open then: ours is, the program's exit code may lie.
     const fd = openPart(writes, mode)
     try {
-      await program(argv, options)
+      if (argv[0] === 'qemu-img') await this.#qemuImg(argv, works, { path: writes, fd }, options)
+      else await program(argv, options)
       fsyncSync(fd)
     } catch (error) {
       removeFile(writes)
@@ -144,8 +155,30 @@ export class Effects {
     }
   }
 
+  /** It makes a file of the image that it works through, or changes that file, if there is no other. */
+  async #qemuImg(
+    argv: string[],
+    works: string | undefined,
+    file: { path: string; fd: number },
+    options: { why: string },
+  ) {
+    const { qemuImg } = await import('./qemu-img.ts')
+    const path = works ?? file.path
+    const image = { path, format: argv[argv.indexOf('-f') + 1] as Format }
+    const size = this.#sizeOf(path)
+    if (works === undefined) await qemuImg(argv, { images: [{ ...image, fd: file.fd }], size }, options)
+    else await qemuImg(argv, { images: [image], size, makes: file }, options)
+  }
+
+  /** Bytes that a guest sees of an image: our own reader has seen each before qemu-img does. */
+  #sizeOf(image: string): number {
+    const size = this.#sizes.get(image)
+    if (size === undefined) throw new TypeError(`${image} was not examined`)
+    return size
+  }
+
   #overlay({ path, base, baseFormat, size }: Of<'overlay'>): Promise<void> {
-    return import('../image/qcow2.ts').then(({ overlayBytes }) => {
+    return import('../image/qcow2-write.ts').then(({ overlayBytes }) => {
       const { bytes, fileSize } = overlayBytes({ virtualSize: size, backing: base, backingFormat: baseFormat })
       writePart(path, bytes, fileSize, 0o600)
     })
@@ -158,13 +191,14 @@ export class Effects {
     const watch = setInterval(() => told(fileAt(to)?.allocated ?? 0, size), 250)
     const argv = ['cp', '--reflink=auto', '--sparse=always', '--no-preserve=mode', '--', from, to]
     try {
-      await this.#run({ do: 'run', argv, why: `copy "${from}"`, writes: to })
+      await this.#run({ do: 'run', argv, why: `copy "${from}"`, writes: to, mode: 0o600 })
     } finally {
       clearInterval(watch)
     }
     try {
       const { rememberDigest } = await import('../image/digest.ts')
-      rememberDigest(from, stamp, await this.#prove(to, digest, from))
+      for (const proven of await this.#prove(to, digest, from)) rememberDigest(from, stamp, proven)
+      closeSync(openPart(to, 0o644)) // until it was proven it was for nobody else
     } catch (error) {
       removeFile(to)
       throw error
@@ -175,32 +209,43 @@ export class Effects {
     await this.#prove(path, digest, path)
   }
 
-  /** Hash a file and keep its digest for the record. @param name what the operator calls it */
-  async #prove(path: string, expected: string | undefined, name: string): Promise<string> {
+  /**
+   * Hash a file and keep its digest for the record: one that cannot be forged, whatever it is proven by.
+   * @param name what the operator calls it
+   * @returns the digests that it has
+   */
+  async #prove(path: string, expected: string | undefined, name: string): Promise<string[]> {
     const { hashFile } = await import('../image/digest.ts')
     const told = this.#progress('hash', name)
     const total = fileAt(path)?.size
-    const algorithm = (expected?.split(':')[0] ?? 'sha256') as Algorithm
-    const digest = await hashFile(path, algorithm, { signal: this.#signal, onProgress: (done) => told(done, total) })
-    if (expected !== undefined && digest !== expected) {
-      const message = `Cannot use "${name}": its digest is ${digest}, expected ${expected}`
+    const wanted = expected === undefined ? [] : [algorithmOf(expected)]
+    const algorithms: Algorithm[] = expected === undefined || isWeak(expected) ? ['sha256', ...wanted] : wanted
+    const options = { signal: this.#signal, onProgress: (done: number) => told(done, total) }
+    const digests = await hashFile(path, algorithms, options)
+    if (expected !== undefined && !digests.includes(expected)) {
+      const message = `Cannot use "${name}": its digest is ${digests.at(-1)}, expected ${expected}`
       refuse('CHECKSUM_MISMATCH', message, 'get the file again, or ask its maker for the right checksum')
     }
-    this.#measured.set(path, { digest })
-    return digest
+    this.#measured.set(path, { digest: digests[0] })
+    return digests
   }
 
-  async #fetch({ url, to, digest, ceiling, size }: Of<'fetch'>): Promise<void> {
+  async #fetch({ url, to, digest, ceiling, size, rate }: Of<'fetch'>): Promise<void> {
     const { fetchImage } = await import('../image/fetch.ts')
     const onProgress = this.#progress('fetch', new URL(url).pathname)
+    // Where Glance is and what lets us in is looked up now: an action has no secret in it.
+    const from = url.startsWith('glance:')
+      ? await (await import('../image/glance.ts')).fileOf(url, this.#settings)
+      : { url }
     const got = await fetchImage({
-      url,
+      ...from,
       to,
       digest,
       ceiling,
       signal: this.#signal,
       onProgress,
       ...(size === undefined ? {} : { size }),
+      ...(rate === undefined ? {} : { rate }),
     })
     this.fetched += got.received
   }
@@ -216,14 +261,23 @@ export class Effects {
     }
   }
 
-  async #examine({ path, format, ceiling, of = path, name = path }: Of<'examine'>): Promise<void> {
+  async #examine({ path, format, ceiling, of = path, name = path, backing }: Of<'examine'>): Promise<void> {
     const { examine } = await import('../image/examine.ts')
-    this.#measured.set(of, { ...this.#measured.get(of), ...(await examine(path, { format, ceiling, name })) })
+    const found = await examine(path, { format, ceiling, name, ...(backing === undefined ? {} : { backing }) })
+    this.#sizes.set(path, found.virtualSize)
+    this.#measured.set(of, { ...this.#measured.get(of), virtualSize: found.virtualSize })
+  }
+
+  async #rebase({ path, base, size, name = path }: Of<'rebase'>): Promise<void> {
+    const { rebase } = await import('../image/delta.ts')
+    rebase(path, base, size, name)
   }
 
   async #check({ path, format, name = path }: Of<'check'>): Promise<void> {
-    const { program } = await import('./shell.ts')
-    const state = await program(checkImage(path, format), { signal: this.#signal, accept: [2, 3] }).then(
+    const { qemuImg } = await import('./qemu-img.ts')
+    const work = { images: [{ path, format }], size: this.#sizeOf(path) }
+    const options = { why: `check "${name}"`, signal: this.#signal, accept: [2, 3] }
+    const state = await qemuImg(checkImage(path, format), work, options).then(
       // 3: clusters that nobody uses, which do no harm.
       ({ code }) => (code === 2 ? 'qemu-img check finds errors in it' : undefined),
       (error) => {
@@ -237,13 +291,25 @@ export class Effects {
     refuse('IMAGE_REJECTED', message, 'get the image again from its source, or use another one')
   }
 
-  #record({ path, of, fields }: Of<'record'>): void {
+  async #measure({ path, proven = false }: Of<'measure'>): Promise<void> {
+    const { contentDigest } = await import('../image/content.ts')
+    const told = this.#progress('read', path)
+    const facts = fileAt(path)
+    const onProgress = (done: number) => told(done, facts?.allocated)
+    const digest = await contentDigest(path, { signal: this.#signal, onProgress })
+    this.#measured.set(path, {
+      ...this.#measured.get(path),
+      content: { digest, stamp: facts?.stamp, ...(proven ? { proven } : {}) },
+    })
+  }
+
+  #record({ path, of, fields, stamp: expected }: Of<'record'>): void {
     const { size, stamp } = fileAt(of) ?? {}
-    writeWhole(
-      path,
-      `${JSON.stringify({ version: 1, ...fields, ...this.#measured.get(of), size, stamp }, null, 2)}\n`,
-      0o644,
-    )
+    if (expected !== undefined && stamp !== expected)
+      refuse('BASE_DIFFERS', `Cannot record "${of}": it was written to just now`, 'find out by whom, then run it again')
+    const measured = this.#measured.get(of)
+    const made = new Date().toISOString()
+    writeWhole(path, `${JSON.stringify({ version: 1, made, ...measured, ...fields, size, stamp }, null, 2)}\n`, 0o644)
     flush(dirname(path)) // a base is never there without it
   }
 }

@@ -22,7 +22,8 @@ export type Action =
       space?: number
       works?: string
     }
-  | { do: 'mkdir'; path: string; mode: number }
+  /** `operators`: the operator named it, and it may be a link to a directory elsewhere. */
+  | { do: 'mkdir'; path: string; mode: number; operators?: boolean }
   /** A whole small file, by way of `PATH.part`. `text` may hold secrets and is never printed. */
   | { do: 'write'; path: string; text: string | Buffer; mode: number }
   /** An empty sparse file of this size. */
@@ -33,8 +34,8 @@ export type Action =
   | { do: 'overlay'; path: string; base: string; baseFormat: 'raw' | 'qcow2'; size: number }
   /** Hash a file, and prove its digest where one is given; changes nothing. */
   | { do: 'verify'; path: string; digest?: string }
-  /** Get bytes from a server into a part that can be resumed, and prove their digest. */
-  | { do: 'fetch'; url: string; to: string; digest: string; ceiling: number; size?: number }
+  /** Get bytes from a server into a part that can be resumed, and prove their digest. `rate`: bytes a second, at most. */
+  | { do: 'fetch'; url: string; to: string; digest: string; ceiling: number; size?: number; rate?: number }
   /** Uncompress, sparsely, at most `limit` bytes. `name`: what the operator calls the packed file. */
   | { do: 'unpack'; from: string; packing: Packing; to: string; limit: number; name?: string }
   /**
@@ -46,8 +47,13 @@ export type Action =
   | { do: 'rebase'; path: string; base: string; size: number; name?: string }
   /** Reject the image where `qemu-img check` finds that it is damaged; changes nothing. */
   | { do: 'check'; path: string; format: Format; name?: string }
-  /** Write down beside a file how it was made, with what was measured of it on the way. */
-  | { do: 'record'; path: string; of: string; fields: Record<string, unknown> }
+  /** Digest of what a guest sees in a raw base, for its record. `proven`: it was made of proven bytes just now. */
+  | { do: 'measure'; path: string; proven?: boolean }
+  /**
+   * Write down beside a file how it was made, with what was measured of it on the way. `stamp`: what the file has to
+   * be still; `why`: for people.
+   */
+  | { do: 'record'; path: string; of: string; fields: Record<string, unknown>; stamp?: string; why?: string }
   /** Flush the part, give it its name, flush the directory: from then on it is whole. `mode`: if it is to have another. */
   | { do: 'publish'; from: string; to: string; mode?: number }
   | { do: 'rename'; from: string; to: string }
@@ -101,8 +107,10 @@ export function sayAction(action: Action): string {
       return `rebase ${word(action.path)} on ${word(action.base)}`
     case 'check':
       return checkImage(action.path, action.format).map(word).join(' ')
+    case 'measure':
+      return `measure ${word(action.path)}`
     case 'record':
-      return `record ${word(action.path)}`
+      return `record ${word(action.path)}${action.why === undefined ? '' : ` (${action.why})`}`
     case 'publish':
     case 'rename':
       return `${action.do} ${word(action.from)} ${word(action.to)}`

@@ -9,6 +9,7 @@ export const StepResult = z.strictObject({
   status: z.enum(['ok', 'changed', 'planned', 'pending', 'skipped', 'failed']),
   changed: z.boolean(),
   seconds: z.number(),
+  about: optional(z.string(), 'what it was about, such as a base'),
   error: optional(z.string(), 'why it failed, where the others were done all the same'),
   actions: z.array(
     z.strictObject({
@@ -24,10 +25,11 @@ export type StepResult = z.output<typeof StepResult>
 export const DiskResult = z.strictObject({
   name: z.string(),
   path: z.string(),
-  format: z.string(),
-  virtualSize: bytes('what the guest sees'),
+  format: described(z.string(), 'as it is pinned: qcow2, raw, or unknown where nothing pins it'),
+  virtualSize: z.optional(bytes('what the guest sees; absent where the format is unknown')),
   actualSize: bytes('allocated on the host'),
   backing: optional(z.string(), 'path of the base'),
+  problem: optional(z.string(), 'why it cannot be used as what it is pinned'),
 })
 export type DiskResult = z.output<typeof DiskResult>
 

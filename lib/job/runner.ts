@@ -1,6 +1,6 @@
 import { type Action, costOf, sayAction } from './action.ts'
 import type { Tell } from './events.ts'
-import { fail, Problem } from './problem.ts'
+import { fail, joint, Problem } from './problem.ts'
 import type { StepResult } from './result.ts'
 import type { Settings } from './settings.ts'
 import type { Call } from './step.ts'
@@ -33,7 +33,7 @@ export class Stopped extends Error {
 
 const published = (action: Action): string[] => {
   if (action.do === 'publish' || action.do === 'rename') return [action.to]
-  return action.do === 'write' || action.do === 'mkdir' ? [action.path] : []
+  return action.do === 'write' || action.do === 'mkdir' || action.do === 'record' ? [action.path] : []
 }
 
 /** The unfinished file that an action makes, and the one that it does away with. */
@@ -65,13 +65,23 @@ function scraps(begun: Action[], problem: unknown): string[] {
   return [...paths]
 }
 
-const asResult = (step: string, actions: Action[], status: StepResult['status'], seconds = 0): StepResult => ({
-  step,
+type Title = Pick<StepResult, 'step' | 'about'>
+const titleOf = ({ step, input }: Call): Title =>
+  step.about ? { step: step.name, about: step.about(input) } : { step: step.name }
+
+const asResult = (title: Title, actions: Action[], status: StepResult['status'], seconds = 0): StepResult => ({
+  ...title,
   status,
   changed: status === 'changed',
   seconds,
   actions: actions.map((action) => ({ action: sayAction(action), ...costOf(action) })),
 })
+
+/**
+ * Locks are looked at again after so many ms: to look at hundreds before each of a thousand removals would take longer
+ * than the work. Nobody takes one from us in less than minutes.
+ */
+const assured = 20
 
 /** Refusals that an earlier step of the same plan may do away with. */
 const waits: string[] = ['MISSING_PREREQUISITE', 'IN_USE']
@@ -90,11 +100,11 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
   const ahead = new Set<string>()
   const results: StepResult[] = []
   for (const call of calls) {
-    const { name } = call.step
+    const title = titleOf(call)
     try {
       const actions = await planOf(call, settings, ahead)
       for (const path of actions.flatMap(published)) ahead.add(path)
-      results.push(asResult(name, actions, actions.length > 0 ? 'planned' : 'ok'))
+      results.push(asResult(title, actions, actions.length > 0 ? 'planned' : 'ok'))
     } catch (problem) {
       // What an earlier step will change cannot be looked at yet, so this one cannot be foreseen.
       if (
@@ -102,8 +112,8 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
         waits.includes(problem.code) &&
         results.some(({ status }) => status === 'planned')
       )
-        results.push(asResult(name, [], 'pending'))
-      else throw new Stopped([...results, asResult(name, [], 'failed')], problem)
+        results.push(asResult(title, [], 'pending'))
+      else throw new Stopped([...results, asResult(title, [], 'failed')], problem)
     }
   }
   return results
@@ -133,8 +143,14 @@ export async function runAll(
       lock.release()
     }
   }
+  let lookedAt = Number.NEGATIVE_INFINITY
+  const assertHeld = () => {
+    if (performance.now() - lookedAt < assured) return
+    for (const lock of held.values()) lock.assertHeld()
+    lookedAt = performance.now()
+  }
   const results: StepResult[] = []
-  let name = ''
+  let title: Title | undefined
   let begun: Action[] = []
   try {
     await hold(jobLocks)
@@ -149,14 +165,15 @@ export async function runAll(
     const calls = await callsOf(claimed)
     const needs = calls.map(({ step, input }) => step.locks?.(input) ?? [])
     for (const [index, call] of calls.entries()) {
-      name = call.step.name
+      const { name } = call.step
+      title = titleOf(call)
       const started = performance.now()
       await hold(needs[index] ?? [])
       const actions = await planOf(call, world.settings, new Set())
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'running' : 'ok' })
       for (const action of actions) {
         world.tell({ type: 'action', step: name, action: sayAction(action) })
-        for (const lock of held.values()) lock.assertHeld()
+        assertHeld()
         begun.push(action)
         await world.perform(action)
       }
@@ -165,7 +182,8 @@ export async function runAll(
         world.flush()
         await settle(call, world.settings)
       }
-      results.push(asResult(name, actions, actions.length > 0 ? 'changed' : 'ok', (performance.now() - started) / 1000))
+      const seconds = (performance.now() - started) / 1000
+      results.push(asResult(title, actions, actions.length > 0 ? 'changed' : 'ok', seconds))
       world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
       letGo([...jobLocks, ...needs.slice(index + 1).flat()])
     }
@@ -180,7 +198,10 @@ export async function runAll(
         break
       }
     }
-    throw new Stopped(name === '' ? results : [...results, asResult(name, [], 'failed')], problem)
+    // An alarm is the last thing: what came before it was done.
+    const done = begun.at(-1)?.do === 'alarm' ? begun.slice(0, -1) : []
+    const failed = title && { ...asResult(title, done, 'failed'), changed: done.length > 0 }
+    throw new Stopped(failed ? [...results, failed] : results, problem)
   } finally {
     letGo([])
   }
@@ -211,7 +232,7 @@ export async function oneByOne(calls: Call[], work: (call: Call) => Promise<Step
   }
   const [first] = problems
   if (!first) return results
-  const message = problems.map((problem) => problem.message).join('\n  and: ')
+  const message = problems.map((problem) => problem.message).join(joint)
   throw new Stopped(results, new Problem(first.kind, first.code, message, first.remedy))
 }
 

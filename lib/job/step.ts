@@ -1,5 +1,6 @@
 import type * as z from 'zod/mini'
 import type { Action } from './action.ts'
+import type { Problem } from './problem.ts'
 import type { Settings } from './settings.ts'
 
 /**
@@ -11,8 +12,15 @@ export interface Step<I extends z.ZodMiniType = z.ZodMiniType, F = unknown> {
   summary: string
   /** Made when it is asked for: a pipeline's calls are checked by the compiler, and need not wait for it. */
   input: () => I
-  /** Names of the locks that it needs (`base.NAME`, `instance.NAME`): held from the last look to the end. */
+  /** What one call is about, in a word, where a report has many of them. */
+  about?: (input: z.output<I>) => string
+  /**
+   * Names of the locks that it needs (`base.NAME`, `instance.NAME`): held from the last look to the end. One that is
+   * not kept beside the instances is given by its path (`DIRECTORY/locks/image.NAME`).
+   */
   locks?: (input: z.output<I>) => string[]
+  /** What is done all the same and should be known: told also where a success is silent. */
+  warnings?: (input: z.output<I>) => string[]
   /** `ahead`: paths that earlier steps of the same plan are going to make; empty when it is about to run. */
   inspect: (input: z.output<I>, settings: Settings, ahead: ReadonlySet<string>) => Promise<F>
   plan: (input: z.output<I>, found: F) => Action[]
@@ -46,7 +54,7 @@ export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> 
   /** `claimed`: the claims that were got, once it is about to run. */
   calls: (job: z.output<J>, found: C, settings: Settings, claimed?: ReadonlySet<string>) => Call[]
   /** Decisions on the way to the calls, each with its reason, for the plan. */
-  reasons?: (job: z.output<J>, found: C, settings: Settings) => string[]
+  reasons?: (job: z.output<J>, found: C, settings: Settings, claimed?: ReadonlySet<string>) => string[]
   /** What is done all the same and should be known: told also where a success is silent. */
   warnings?: (job: z.output<J>, found: C, settings: Settings) => string[]
 }
@@ -60,3 +68,11 @@ export const call = <I extends z.ZodMiniType, F>(step: Step<I, F>, input: z.outp
   step: step as unknown as Step,
   input,
 })
+
+/** A call that could not even be made out. It fails with this when its turn comes, and the others are done all the same. */
+export function failing(name: string, about: string, problem: Problem): Call {
+  const fail = () => {
+    throw problem
+  }
+  return { step: { name, summary: '', about: () => about, input: fail, inspect: fail, plan: fail }, input: undefined }
+}

@@ -21,7 +21,8 @@ import {
   withDefault,
 } from '../../lib/job/spec.ts'
 import { type Call, call, definePipeline } from '../../lib/job/step.ts'
-import { cacheBase } from '../steps/cache-base.ts'
+import { AllowWeak } from '../../lib/job/trust.ts'
+import { cacheBase, fromImage } from '../steps/cache-base.ts'
 import { createOverlay } from '../steps/create-overlay.ts'
 import { defineDomain } from '../steps/define-domain.ts'
 import { extendBase } from '../steps/extend-base.ts'
@@ -58,6 +59,7 @@ export const create = definePipeline({
     image: described(NonEmpty, 'name or id of an image in the store, or its http(s) URL'),
     'image-format': optional(Format, 'format of an image whose name does not say it'),
     checksum: optional(Digest, 'what the image must have: sha256:HEX or sha512:HEX'),
+    'allow-weak-checksum': AllowWeak,
     root: described(Bytes, 'size of the root disk'),
     ephemeral: optional(Bytes, 'size of an ephemeral disk'),
     'ephemeral-format': optional(EphemeralFormat, 'file system of it [ext4, or ntfs for windows]'),
@@ -109,7 +111,7 @@ export const create = definePipeline({
     { image, base, whole, uuid, seed, xml, volumes },
     { instances, base_layout, libvirt_uri, snapshot_optimization },
   ) {
-    const { name, root, swap, 'os-type': osType } = job
+    const { name, root, swap, 'os-type': osType, 'allow-weak-checksum': weak } = job
     const way = wayFor(image, volumes, snapshot_optimization)
     if (baseOfDelta(image) !== undefined && !way.optimised)
       refuse(
@@ -136,6 +138,12 @@ export const create = definePipeline({
         `Cannot create "${name}" with --root ${exactSize(root)}: image "${image.name}" has ${exactSize(image.virtualSize)}`,
         `ask for at least that: --root ${exactSize(image.virtualSize)}`,
       )
+    if (image.minDisk !== undefined && image.minDisk > root)
+      refuse(
+        'DISK_TOO_SMALL',
+        `Cannot create "${name}" with --root ${exactSize(root)}: image "${image.name}" wants a disk of ${exactSize(image.minDisk)}`,
+        `ask for at least that: --root ${exactSize(image.minDisk)}`,
+      )
     if (job.xml !== undefined && job.network !== undefined)
       misuse('Cannot use --network together with --xml: the definition names its networks', 'leave one of them out')
     const domain = job.domain ?? (libvirt_uri === undefined ? 'none' : 'start')
@@ -156,15 +164,7 @@ export const create = definePipeline({
     const ephemeralFormat = job['ephemeral-format'] ?? (osType === 'windows' ? 'ntfs' : 'ext4')
     // A delta stands on the base itself, for that is what it was proven to fit on.
     const sized = base_layout === 'sized' && !way.optimised ? layout.sizedBaseName(base, root) : undefined
-    const cached = whole && {
-      from: whole.source,
-      digest: whole.digest,
-      format: whole.format,
-      packing: whole.packing,
-      id: whole.id,
-      size: whole.size,
-      stamp: whole.stamp,
-    }
+    const cached = whole && fromImage(whole)
     const { memory, vcpus, network } = job
     const wish = { directory, name, uuid, memory, vcpus, network, 'os-type': osType }
     const made = [
@@ -179,7 +179,7 @@ export const create = definePipeline({
       ),
     ]
     return [
-      ...(cached ? [call(cacheBase, { ...cached, base })] : []),
+      ...(cached ? [call(cacheBase, { ...cached, base, 'allow-weak-checksum': weak })] : []),
       ...(sized ? [call(extendBase, { base, sized, size: root })] : []),
       // Every base first: what cannot be made is found out before there is an instance.
       ...made.map(({ make }) => make),
@@ -204,6 +204,7 @@ export const create = definePipeline({
             packing: image.packing,
             base,
             size: root,
+            'allow-weak-checksum': weak,
             'file-size': image.size,
             stamp: image.stamp,
           })
@@ -228,6 +229,7 @@ export const create = definePipeline({
         xml: job.xml,
         seed: seed !== undefined,
         disks: devices.map(({ file, target }) => `${file}=${target}` as const),
+        bases: [`disk=${sized ?? base}`, ...made.map((disk) => `${disk.file}=${disk.base}`)],
       }),
       ...(domain === 'none' ? [] : [call(defineDomain, { uri, name, uuid, xml: `${directory}/libvirt.xml` })]),
       ...(domain === 'start' ? [call(startDomain, { uri, name })] : []),

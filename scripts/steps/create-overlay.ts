@@ -1,11 +1,12 @@
 import { dirname } from 'node:path'
 import * as z from 'zod/mini'
-import { baseAt } from '../../lib/host/bases.ts'
-import { fileAt, namesIn } from '../../lib/host/files.ts'
+import { baseAt, requireSound } from '../../lib/host/bases.ts'
+import { fileAt, ownNamesIn } from '../../lib/host/files.ts'
+import { diskFoundAt } from '../../lib/host/pins.ts'
 import { readQcow2 } from '../../lib/image/qcow2.ts'
 import { checkOverlay } from '../../lib/image/qcow2-write.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { baseLock, partOf } from '../../lib/job/layout.ts'
+import { baseLock, partOf, recordOf } from '../../lib/job/layout.ts'
 import { requireSame } from '../../lib/job/overlay.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, Bytes, described, exactSize } from '../../lib/job/spec.ts'
@@ -23,14 +24,15 @@ export const createOverlay = defineStep({
   // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
   locks: ({ base }) => [baseLock(base)],
   inspect: async ({ disk, base }, _, ahead) => ({
-    disk: fileAt(disk) && (readQcow2(disk) ?? ('raw' as const)),
+    disk: await diskFoundAt(disk),
     base: baseAt(base),
     isRaw: !fileAt(base) || readQcow2(base) === undefined,
     isComing: ahead.has(base),
-    directory: ahead.has(dirname(disk)) || namesIn(dirname(disk)) !== undefined,
+    isRenewed: ahead.has(recordOf(base)),
+    directory: ahead.has(dirname(disk)) || ownNamesIn(dirname(disk)) !== undefined,
     leftover: fileAt(partOf(disk)) !== undefined,
   }),
-  plan({ disk, base, size }, { disk: found, base: below, isRaw, isComing, directory, leftover }): Action[] {
+  plan({ disk, base, size }, { disk: found, base: below, isRaw, isComing, isRenewed, directory, leftover }): Action[] {
     if (!below && !isComing)
       refuse(
         'MISSING_PREREQUISITE',
@@ -41,6 +43,7 @@ export const createOverlay = defineStep({
       requireSame(disk, base, size, found)
       return leftover ? [{ do: 'remove', path: partOf(disk) }] : []
     }
+    if (below && !isRenewed) requireSound(base, below)
     // As raw, its header would be what the guest sees.
     if (!isRaw)
       refuse(

@@ -1,15 +1,16 @@
 import { basename, dirname } from 'node:path'
 import * as z from 'zod/mini'
-import { baseAt } from '../../lib/host/bases.ts'
-import { fileAt, freeSpace, namesIn, requireSpace } from '../../lib/host/files.ts'
-import { readQcow2 } from '../../lib/image/qcow2.ts'
+import { baseAt, requireProven } from '../../lib/host/bases.ts'
+import { fileAt, freeSpace, ownNamesIn, requireSpace } from '../../lib/host/files.ts'
+import { diskFoundAt } from '../../lib/host/pins.ts'
 import { type Action, run } from '../../lib/job/action.ts'
-import { baseLock, partOf, unpackedOf } from '../../lib/job/layout.ts'
+import { baseLock, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts'
 import { requireSame } from '../../lib/job/overlay.ts'
 import { fail, refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, Bytes, Digest, described, optional, Packing } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
-import { showUrl } from '../../lib/job/url.ts'
+import { AllowWeak, requireStrong, weaknessOf } from '../../lib/job/trust.ts'
+import { showSource } from '../../lib/job/url.ts'
 
 export const fetchDisk = defineStep({
   name: 'fetch-disk',
@@ -22,27 +23,35 @@ export const fetchDisk = defineStep({
       packing: optional(Packing, 'how the file is packed'),
       base: described(AbsolutePath, 'raw base that it is to stand on, and the only one that it may name'),
       size: described(Bytes, 'size that the guest is to see'),
+      'allow-weak-checksum': AllowWeak,
       'file-size': optional(z.int(), 'size of the file, in bytes'),
       stamp: optional(z.string(), 'what the file was when the digest was proven'),
     }),
   // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
   locks: ({ base }) => [baseLock(base)],
+  warnings: ({ from, digest, 'allow-weak-checksum': allowed }) =>
+    weaknessOf({ name: showSource(from), digest }, allowed),
   inspect: async ({ disk, from, base }, { image_ceiling }, ahead) => ({
-    disk: fileAt(disk) && (readQcow2(disk) ?? ('raw' as const)),
+    disk: await diskFoundAt(disk),
     file: from.startsWith('/') ? fileAt(from) : undefined,
-    isThere: baseAt(base) !== undefined || ahead.has(base),
-    directory: ahead.has(dirname(disk)) || namesIn(dirname(disk)) !== undefined,
+    base: baseAt(base),
+    isComing: ahead.has(base),
+    isRenewed: ahead.has(recordOf(base)),
+    directory: ahead.has(dirname(disk)) || ownNamesIn(dirname(disk)) !== undefined,
     leftovers: [partOf(disk), unpackedOf(disk)].filter((path) => fileAt(path)),
     free: freeSpace(dirname(disk)),
     ceiling: image_ceiling,
   }),
-  plan({ disk, from, digest, packing, base, size, 'file-size': fileSize, stamp }, found): Action[] {
+  plan(input, found): Action[] {
+    const { disk, from, digest, packing, base, size, 'file-size': fileSize, stamp } = input
+    requireStrong({ name: showSource(from), digest }, input['allow-weak-checksum'])
     const remove = (path: string): Action => ({ do: 'remove', path })
     if (found.disk) {
       requireSame(disk, base, size, found.disk)
       return found.leftovers.map(remove)
     }
-    if (!found.isThere)
+    if (found.base) requireProven(base, found.base, found.isRenewed)
+    else if (!found.isComing)
       refuse(
         'MISSING_PREREQUISITE',
         `Cannot put "${disk}" on base "${base}": there is no such base`,
@@ -57,7 +66,7 @@ export const fetchDisk = defineStep({
       )
     requireSpace(found.file?.allocated ?? fileSize ?? 0, found.free, dirname(disk))
     const [part, unpacked] = [partOf(disk), unpackedOf(disk)]
-    const [name, content] = [isLocal ? from : showUrl(from), packing ? unpacked : part]
+    const [name, content] = [showSource(from), packing ? unpacked : part]
     const actions: Action[] = found.directory ? [] : [{ do: 'mkdir', path: dirname(disk), mode: 0o755 }]
     if (!isLocal) {
       const known = fileSize === undefined ? {} : { size: fileSize }

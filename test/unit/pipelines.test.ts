@@ -4,6 +4,8 @@ import type { Image } from '../../lib/image/image.ts'
 import { type Code, Problem } from '../../lib/job/problem.ts'
 import { Settings } from '../../lib/job/settings.ts'
 import type { Call } from '../../lib/job/step.ts'
+import { cachePrefetch } from '../../scripts/pipelines/cache-prefetch.ts'
+import { cacheVerify } from '../../scripts/pipelines/cache-verify.ts'
 import { create } from '../../scripts/pipelines/create.ts'
 import { remove } from '../../scripts/pipelines/delete.ts'
 import { imageAdd } from '../../scripts/pipelines/image-add.ts'
@@ -62,7 +64,17 @@ const onDelta = { image: delta, whole: image }
 
 const cacheBase = [
   'cache-base',
-  { from: '/s/debian.qcow2', digest, format: 'qcow2', id: digest, size: 5, stamp: 'now', base: '/i/_base/b' },
+  {
+    from: '/s/debian.qcow2',
+    digest,
+    format: 'qcow2',
+    id: digest,
+    size: 5,
+    stamp: 'now',
+    name: 'debian',
+    base: '/i/_base/b',
+    'allow-weak-checksum': false,
+  },
 ]
 const own = { directory: '/i/vm1', name: 'vm1', uuid, 'os-type': 'linux' }
 const recordInstance = [
@@ -70,7 +82,7 @@ const recordInstance = [
   { ...own, 'image-id': digest, 'image-name': 'debian', root: 20 * GiB, base: '/i/_base/b', disks: ['disk'] },
 ]
 const overlay = ['create-overlay', { disk: '/i/vm1/disk', base: '/i/_base/b', size: 20 * GiB }]
-const writeDomain = ['write-domain', { ...own, seed: false, disks: ['disk=vda'] }]
+const writeDomain = ['write-domain', { ...own, seed: false, disks: ['disk=vda'], bases: ['disk=/i/_base/b'] }]
 const names = (list: Call[]) => list.map(({ step }) => step.name).join(' ')
 
 describe('create', () => {
@@ -85,6 +97,7 @@ describe('create', () => {
       digest,
       base: '/i/_base/b',
       size: 20 * GiB,
+      'allow-weak-checksum': false,
       'file-size': 5,
       stamp: 'now',
     },
@@ -159,6 +172,7 @@ describe('create', () => {
             network: 'lab',
             seed: true,
             disks: ['disk=vda', 'disk.local=vdb', 'disk.swap=vdc'],
+            bases: ['disk=/i/_base/b', 'disk.local=/i/_base/ephemeral_0_10_linux', 'disk.swap=/i/_base/swap_512'],
           },
         ],
         ['define-domain', { uri: 'qemu:///system', name: 'vm1', uuid, xml: '/i/vm1/libvirt.xml' }],
@@ -172,7 +186,7 @@ describe('create', () => {
       ['extend-base', { base: '/i/_base/b', sized: '/i/_base/b_20', size: 20 * GiB }],
       recordInstance,
       ['create-overlay', { disk: '/i/vm1/disk', base: '/i/_base/b_20', size: 20 * GiB }],
-      writeDomain,
+      ['write-domain', { ...(writeDomain[1] as object), bases: ['disk=/i/_base/b_20'] }],
     ]))
 
   test('for windows: ntfs, in a base of its own', () =>
@@ -191,7 +205,13 @@ describe('create', () => {
       list.map(([step]) => step),
       ['cache-base', 'make-swap-base', 'record-instance', 'create-overlay', 'create-overlay', 'write-domain'],
     )
-    assert.deepEqual(list.at(-1)?.[1], { ...own, xml: '/x', seed: false, disks: ['disk=vda', 'disk.swap=vdc'] })
+    assert.deepEqual(list.at(-1)?.[1], {
+      ...own,
+      xml: '/x',
+      seed: false,
+      disks: ['disk=vda', 'disk.swap=vdc'],
+      bases: ['disk=/i/_base/b', 'disk.swap=/i/_base/swap_1024'],
+    })
     assert.deepEqual((list[2]?.[1] as { disks?: string[] } | undefined)?.disks, ['disk', 'disk.swap'])
   })
 
@@ -241,10 +261,48 @@ describe('create', () => {
       () => calls({ root: '1G' }, withImage({ virtualSize: 1.5 * GiB })),
       (error) => error instanceof Problem && error.remedy.endsWith('--root 1536M') && error.message.includes('1536M'),
     ))
+  test('a weak checksum is allowed where the operator says so', () => {
+    for (const from of [{}, onDelta])
+      assert.match(JSON.stringify(said(calls({ 'allow-weak-checksum': true }, from))), /"allow-weak-checksum":true/)
+  })
   test('a full snapshot is made like an image', () =>
     assert.deepEqual(said(calls({}, withImage({ properties: { image_type: 'snapshot' } })))[0], cacheBase))
   test('holds the lock of its instance', () =>
     assert.deepEqual(create.locks?.(create.job.parse({ name: 'vm1', image: 'x', root: 512 })), ['instance.vm1']))
+})
+
+describe('cache prefetch', () => {
+  const prefetch = (job: object) => cachePrefetch.job.parse({ image: ['debian'], ...job })
+  const found = { found: [{ image, base: '/i/_base/b' }], problems: [] }
+  const fetched = (more: object) => ['cache-base', { ...(cacheBase[1] as object), content: true, ...more }]
+  test('is its base, with the digest of its content', () =>
+    assert.deepEqual(said(cachePrefetch.calls(prefetch({}), found, settings())), [fetched({})]))
+  test('may be held back', () =>
+    assert.deepEqual(said(cachePrefetch.calls(prefetch({ bwlimit: '50M' }), found, settings())), [
+      fetched({ bwlimit: 50 * 2 ** 20 }),
+    ]))
+  test('an image that is not found fails by itself', () => {
+    const problem = new Problem('refused', 'IMAGE_NOT_FOUND', 'Cannot find image "x"', 'look')
+    const [good, bad] = cachePrefetch.calls(prefetch({}), { ...found, problems: [['x', problem]] }, settings())
+    assert.equal(good?.step.name, 'cache-base')
+    assert.equal(bad?.step.about?.(bad.input), 'x')
+    assert.throws(() => bad?.step.plan(bad.input, undefined), problem)
+  })
+  test('of nothing is no job', () => assert.throws(() => prefetch({ image: [] })))
+  for (const flag of [{ checksum: digest }, { 'image-format': 'raw' }])
+    test(`of several images is refused with --${Object.keys(flag)[0]}`, async () =>
+      assert.rejects(
+        async () => cachePrefetch.look(prefetch({ image: ['a', 'b'], ...flag }), settings()),
+        (error) => error instanceof Problem && error.code === 'BAD_SPEC',
+      ))
+})
+
+test('cache verify is each base by itself', () => {
+  assert.equal(cacheVerify.independent, true)
+  assert.deepEqual(said(cacheVerify.calls({}, { names: ['b', 'swap_16'], problems: [], aside: [] }, settings())), [
+    ['verify-base', { base: '/i/_base/b' }],
+    ['verify-base', { base: '/i/_base/swap_16' }],
+  ])
 })
 
 describe('delete', () => {
@@ -277,7 +335,14 @@ describe('delete', () => {
 
 describe('image add', () => {
   const add = (job: object) => said(imageAdd.calls(imageAdd.job.parse(job), undefined, settings()))[0]
-  const input = { file: '/tmp/debian.qcow2', directory: '/s', name: 'debian', format: 'qcow2', properties: {} }
+  const input = {
+    file: '/tmp/debian.qcow2',
+    directory: '/s',
+    name: 'debian',
+    format: 'qcow2',
+    'allow-weak-checksum': false,
+    properties: {},
+  }
   for (const [when, job, wanted] of [
     ['its file says its name and format', {}, {}],
     ['a packed file', { file: '/tmp/debian.qcow2.xz' }, { file: '/tmp/debian.qcow2.xz', packing: 'xz' }],

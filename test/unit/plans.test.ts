@@ -1,5 +1,6 @@
 import type { Maker } from '../../lib/host/mkfs.ts'
 import type { Qcow2Header } from '../../lib/image/qcow2.ts'
+import { type BaseRecord, readerVersion } from '../../lib/job/base.ts'
 import { cacheBase } from '../../scripts/steps/cache-base.ts'
 import { createOverlay } from '../../scripts/steps/create-overlay.ts'
 import { extendBase } from '../../scripts/steps/extend-base.ts'
@@ -17,6 +18,11 @@ const MiB = 2 ** 20
 const digest = `sha256:${'a'.repeat(64)}`
 const base = '/i/_base/b'
 const facts = (size: number, allocated = size) => ({ size, allocated, stamp: 'now' })
+/** A base as it was made; `record`: what else is known of it, `undefined` nothing at all. */
+const sound = (size: number, record: Partial<BaseRecord> = {}) => ({
+  ...facts(size),
+  record: { version: 1 as const, size, stamp: 'now', reader: readerVersion, ...record },
+})
 
 const url = 'https://example.org/debian.qcow2'
 const convert = (from: string) => `qemu-img convert -p -m 8 -f qcow2 -O raw ${from} ${base}.converted`
@@ -26,6 +32,7 @@ plans(
   { from: '/s/debian.qcow2', digest, format: 'qcow2', base, stamp: 'now' },
   {
     base: undefined,
+    proof: undefined,
     leftovers: [],
     file: facts(300 * MiB),
     free: 10 * GiB,
@@ -35,11 +42,85 @@ plans(
     isDirect: false,
   },
   [
-    { name: 'it is there', found: { base: facts(GiB) }, then: [] },
-    { name: 'it is there, and its image is not any more', found: { base: facts(GiB), file: undefined }, then: [] },
+    { name: 'it is there', found: { base: sound(GiB) }, then: [] },
+    { name: 'it is there, and its image is not any more', found: { base: sound(GiB), file: undefined }, then: [] },
+    {
+      name: 'it is there, another tool made it: it is examined, and taken over',
+      found: { base: { ...facts(GiB), record: undefined } },
+      then: [
+        `examine ${base} (raw)`,
+        `record ${base}.json (made by another tool: cowhand cache verify looks for a proof of it)`,
+      ],
+    },
+    {
+      name: 'it is there, an older version examined it: it is examined again',
+      found: { base: sound(GiB, { reader: readerVersion - 1 }) },
+      then: [`examine ${base} (raw)`, `record ${base}.json`],
+    },
+    {
+      name: 'it is there, nobody knows who examined it',
+      found: { base: { ...facts(GiB), record: { version: 1, size: GiB, stamp: 'now' } } },
+      then: [`examine ${base} (raw)`, `record ${base}.json`],
+    },
+    { name: 'it is there, a newer version examined it', found: { base: sound(GiB, { reader: 99 }) }, then: [] },
+    {
+      name: 'it was replaced, and proven to be the same',
+      found: { base: sound(GiB, { stamp: 'then' }), proof: { is: 'equal' } },
+      then: [`record ${base}.json`],
+    },
+    {
+      name: 'it was replaced by another one',
+      found: { base: sound(GiB, { stamp: 'then' }), proof: { is: 'other', why: 'it is another' } },
+      then: 'BASE_DIFFERS',
+    },
+    {
+      name: 'it was replaced, and nothing proves it',
+      found: { base: sound(GiB, { stamp: 'then' }), proof: { is: 'unknown' } },
+      then: 'BASE_DIFFERS',
+    },
+    { name: 'it has another size', found: { base: sound(GiB, { size: GiB + 512 }) }, then: 'BASE_DIFFERS' },
+    {
+      name: 'it is quarantined',
+      found: { base: sound(GiB, { quarantined: { since: 'then', why: 'it differs' } }) },
+      then: 'BASE_DIFFERS',
+    },
+    {
+      name: 'its image is another now',
+      found: { base: sound(GiB, { digest: `sha256:${'b'.repeat(64)}` }) },
+      then: 'BASE_DIFFERS',
+    },
+    {
+      name: 'its image has a digest of another kind now',
+      found: { base: sound(GiB, { digest: `sha512:${'b'.repeat(128)}` }) },
+      then: [],
+    },
+    {
+      name: 'the digest of its content is wanted',
+      input: { content: true },
+      found: { base: sound(GiB) },
+      then: [`measure ${base}`, `record ${base}.json`],
+    },
+    {
+      name: 'the digest of its content is wanted, and known',
+      input: { content: true },
+      found: { base: sound(GiB, { content: { digest: 'x', stamp: 'now' } }) },
+      then: [],
+    },
+    {
+      name: 'from the store, with the digest of its content',
+      input: { content: true },
+      then: [
+        'mkdir /i/_base',
+        'examine /s/debian.qcow2 (qcow2)',
+        'qemu-img check -q -f qcow2 /s/debian.qcow2',
+        convert('/s/debian.qcow2'),
+        `measure ${base}.converted`,
+        ...published,
+      ],
+    },
     {
       name: 'it is there, and something was left over',
-      found: { base: facts(GiB), leftovers: [`${base}.part`, `${base}.converted`] },
+      found: { base: sound(GiB), leftovers: [`${base}.part`, `${base}.converted`] },
       then: [`remove ${base}.part`, `remove ${base}.converted`],
     },
     {
@@ -188,13 +269,45 @@ const sized = '/i/_base/b_20'
 plans(
   extendBase,
   { base, sized, size: '20G' },
-  { base: facts(2 * GiB, GiB), sized: undefined, leftovers: [], free: 10 * GiB, isComing: false },
+  {
+    base: { ...sound(2 * GiB), allocated: GiB },
+    sized: undefined,
+    proof: undefined,
+    leftovers: [],
+    free: 10 * GiB,
+    ceiling: 8 * GiB,
+    isComing: false,
+    isRenewed: false,
+  },
   [
-    { name: 'it is there', found: { sized: facts(20 * GiB) }, then: [] },
-    { name: 'it is there without the base below', found: { sized: facts(20 * GiB), base: undefined }, then: [] },
+    { name: 'it is there', found: { sized: sound(20 * GiB) }, then: [] },
+    {
+      name: 'it is there, another tool made it',
+      found: { sized: { ...facts(20 * GiB), record: undefined } },
+      then: [
+        `examine ${sized} (raw)`,
+        `record ${sized}.json (made by another tool: cowhand cache verify looks for a proof of it)`,
+      ],
+    },
+    {
+      name: 'something wrote to what it is to be a copy of',
+      found: { base: sound(2 * GiB, { stamp: 'then' }) },
+      then: 'BASE_DIFFERS',
+    },
+    {
+      name: 'what it is to be a copy of is proven by the step before',
+      found: { base: { ...sound(2 * GiB, { stamp: 'then' }), allocated: GiB }, isRenewed: true },
+      then: [
+        `copy ${base} ${sized}.part (1G)`,
+        `truncate -s 21474836480 ${sized}.part`,
+        `record ${sized}.json`,
+        `publish ${sized}.part ${sized}`,
+      ],
+    },
+    { name: 'it is there without the base below', found: { sized: sound(20 * GiB), base: undefined }, then: [] },
     {
       name: 'a torn one is cleared away',
-      found: { sized: facts(20 * GiB), leftovers: [`${sized}.part`] },
+      found: { sized: sound(20 * GiB), leftovers: [`${sized}.part`] },
       then: [`remove ${sized}.part`],
     },
     {
@@ -217,7 +330,7 @@ plans(
       ],
     },
     { name: 'there is no base', found: { base: undefined }, then: 'MISSING_PREREQUISITE' },
-    { name: 'the base is larger', found: { base: facts(21 * GiB) }, then: 'DISK_TOO_SMALL' },
+    { name: 'the base is larger', found: { base: sound(21 * GiB) }, then: 'DISK_TOO_SMALL' },
     {
       name: 'whole GiB, said in MiB',
       input: { size: '20480M' },
@@ -239,13 +352,45 @@ const made = ['overlay /i/vm1/disk.part (20G) on /i/_base/b', 'publish /i/vm1/di
 plans(
   createOverlay,
   { disk: '/i/vm1/disk', base, size: '20G' },
-  { disk: undefined, base: facts(2 * GiB), isRaw: true, isComing: false, directory: true, leftover: false },
+  {
+    disk: undefined,
+    base: sound(2 * GiB),
+    isRaw: true,
+    isComing: false,
+    isRenewed: false,
+    directory: true,
+    leftover: false,
+  },
   [
     { name: 'it is not there', then: made },
     { name: 'nor is its directory', found: { directory: false }, then: ['mkdir /i/vm1', ...made] },
     { name: 'half of it is', found: { leftover: true }, then: made },
     { name: 'its base is still to come', found: { base: undefined, isComing: true }, then: made },
-    { name: 'as large as its base', found: { base: facts(20 * GiB) }, then: made },
+    {
+      name: 'something wrote to its base',
+      found: { base: sound(2 * GiB, { stamp: 'then' }) },
+      then: 'BASE_DIFFERS',
+    },
+    {
+      name: 'its base is quarantined',
+      found: { base: sound(2 * GiB, { quarantined: { since: 'then', why: 'it differs' } }) },
+      then: 'BASE_DIFFERS',
+    },
+    {
+      name: 'something wrote to its base, and the step before proves it',
+      found: { base: sound(2 * GiB, { stamp: 'then' }), isRenewed: true },
+      then: made,
+    },
+    {
+      name: 'it is there, and its base is quarantined: nothing new stands on that',
+      found: {
+        disk: header(base, 20 * GiB),
+        base: sound(2 * GiB, { quarantined: { since: 'then', why: 'it differs' } }),
+      },
+      then: [],
+    },
+    { name: 'its base has no record', found: { base: { ...facts(2 * GiB), record: undefined } }, then: made },
+    { name: 'as large as its base', found: { base: sound(20 * GiB) }, then: made },
     { name: 'it is there (S27)', found: { disk: header(base, 20 * GiB) }, then: [] },
     {
       name: 'it is there, and something was left over',
@@ -263,7 +408,7 @@ plans(
     { name: 'a raw disk is there', found: { disk: 'raw' }, then: 'NOT_OURS' },
     { name: 'it is there, smaller', found: { disk: header(base, 10 * GiB) }, then: 'INSTANCE_DIFFERS' },
     { name: 'it is there, larger', found: { disk: header(base, 30 * GiB) }, then: 'INSTANCE_DIFFERS' },
-    { name: 'the image does not fit into it', found: { base: facts(20 * GiB + 512) }, then: 'DISK_TOO_SMALL' },
+    { name: 'the image does not fit into it', found: { base: sound(20 * GiB + 512) }, then: 'DISK_TOO_SMALL' },
     { name: 'its base is a qcow2', found: { isRaw: false }, then: 'UNSUPPORTED' },
     { name: 'it is larger than a qcow2 can be', input: { size: '65T' }, then: 'UNSUPPORTED' },
     {
@@ -279,7 +424,7 @@ const ephemeral = '/i/_base/ephemeral_0_1_linux'
 plans(
   makeEphemeralBase,
   { base: ephemeral, size: '1G', format: 'ext4' },
-  { base: undefined, leftovers: [], maker: maker(['mke2fs', `${ephemeral}.part`]) },
+  { base: undefined, proof: undefined, leftovers: [], maker: maker(['mke2fs', `${ephemeral}.part`]) },
   [
     {
       name: 'it is not there',
@@ -291,10 +436,20 @@ plans(
         `publish ${ephemeral}.part ${ephemeral}`,
       ],
     },
-    { name: 'it is there', found: { base: facts(GiB), maker: undefined }, then: [] },
+    { name: 'it is there', found: { base: sound(GiB), maker: undefined }, then: [] },
+    {
+      name: 'it is there, another tool made it',
+      found: { base: { ...facts(GiB), record: undefined }, maker: undefined },
+      then: [`record ${ephemeral}.json (made by another tool: cowhand cache verify looks for a proof of it)`],
+    },
+    {
+      name: 'something wrote to it',
+      found: { base: sound(GiB, { stamp: 'then' }), proof: { is: 'unknown' }, maker: undefined },
+      then: 'BASE_DIFFERS',
+    },
     {
       name: 'it is there, and something was left over',
-      found: { base: facts(GiB), maker: undefined, leftovers: [`${ephemeral}.part`] },
+      found: { base: sound(GiB), maker: undefined, leftovers: [`${ephemeral}.part`] },
       then: [`remove ${ephemeral}.part`],
     },
   ],
@@ -304,7 +459,7 @@ const swap = '/i/_base/swap_512'
 plans(
   makeSwapBase,
   { base: swap, size: '512M' },
-  { base: undefined, leftovers: [], maker: maker(['mkswap', `${swap}.part`]) },
+  { base: undefined, proof: undefined, leftovers: [], maker: maker(['mkswap', `${swap}.part`]) },
   [
     {
       name: 'it is not there',
@@ -316,10 +471,10 @@ plans(
         `publish ${swap}.part ${swap}`,
       ],
     },
-    { name: 'it is there', found: { base: facts(512 * MiB), maker: undefined }, then: [] },
+    { name: 'it is there', found: { base: sound(512 * MiB), maker: undefined }, then: [] },
     {
       name: 'it is there, and something was left over',
-      found: { base: facts(512 * MiB), maker: undefined, leftovers: [`${swap}.part`] },
+      found: { base: sound(512 * MiB), maker: undefined, leftovers: [`${swap}.part`] },
       then: [`remove ${swap}.part`],
     },
     { name: 'its size is no whole MiB', input: { size: 512 * MiB + 512 }, then: 'BAD_SPEC' },

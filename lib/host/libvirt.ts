@@ -17,10 +17,10 @@ export function domainFactsIn(output: string): DomainFacts {
 }
 
 /** What libvirt says, in virsh's words. @throws {Problem} TOOL_FAILED when it is out of reach */
-async function answer(uri: string, ...words: string[]): Promise<string> {
+async function answer(uri: string, words: string[], input?: string): Promise<string> {
   const { program } = await import('./shell.ts')
   try {
-    return (await program(virsh(uri, ...words))).stdout
+    return (await program(virsh(uri, ...words), input === undefined ? {} : { input })).stdout
   } catch (error) {
     if (!(error instanceof Problem) || error.code !== 'TOOL_FAILED') throw error
     const said = error.message.replace(/^.*exit code \d+: (error: )?/, '')
@@ -39,15 +39,46 @@ async function answer(uri: string, ...words: string[]): Promise<string> {
  */
 export async function domainAt(uri: string, name: string): Promise<DomainFacts | undefined> {
   try {
-    const found = domainFactsIn(await answer(uri, 'dominfo', name))
+    const found = domainFactsIn(await answer(uri, ['dominfo', name]))
     if (found.name === name) return found
   } catch (error) {
     if (!(error instanceof Problem) || !error.message.includes('failed to get domain')) throw error
   }
   // virsh says the same when the connection broke on the way: only the list of all tells that there is none.
-  const all = (await answer(uri, 'list', '--all', '--uuid', '--name'))
+  const all = (await answer(uri, ['list', '--all', '--uuid', '--name']))
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
   const uuid = all.find((words) => words[1] === name)?.[0]
-  return uuid === undefined ? undefined : domainFactsIn(await answer(uri, 'dominfo', uuid))
+  return uuid === undefined ? undefined : domainFactsIn(await answer(uri, ['dominfo', uuid]))
+}
+
+/**
+ * The definition of every domain that libvirt has: of each the one in force, and the one of its next start. Two
+ * programs are started, however many domains there are.
+ * @throws {Problem} TOOL_FAILED when libvirt is out of reach, or one of them cannot be had
+ */
+export async function domainsIn(uri: string): Promise<string[]> {
+  const list = async () => (await answer(uri, ['list', '--all', '--uuid'])).split(/\s+/).filter(Boolean)
+  let all = await list()
+  for (let tries = 0; all.length > 0; tries += 1) {
+    // On standard input, where there is room for any number. One that fails does not stop the others.
+    const commands = all.flatMap((uuid) => [`dumpxml ${uuid}`, `dumpxml --inactive ${uuid}`])
+    const definitions = (await answer(uri, [], `${commands.join('\n')}\n`)).split(/(?=<domain[\s>])/).slice(1)
+    const told = new Map<string, number>()
+    for (const xml of definitions) {
+      const [, uuid = ''] = /<uuid>(.*?)<\/uuid>/.exec(xml) ?? []
+      told.set(uuid, (told.get(uuid) ?? 0) + 1)
+    }
+    const untold = all.find((uuid) => (told.get(uuid) ?? 0) < 2)
+    if (untold === undefined) return definitions
+    // It was undefined meanwhile, or libvirt is gone, and then it does not answer this.
+    if (tries === 3)
+      fail(
+        'TOOL_FAILED',
+        `Cannot ask libvirt at "${uri}" for domain ${untold}: it gives no definition`,
+        `see what it says: virsh -c ${uri} dumpxml ${untold}`,
+      )
+    all = await list()
+  }
+  return []
 }

@@ -16,6 +16,7 @@ import { dirname, join, resolve } from 'node:path'
 import { clearInterval, setInterval } from 'node:timers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errno, fail, Problem, refuse } from '../job/problem.ts'
+import { requireNoLink } from './files.ts'
 import { fateOf, holderMark, type Identity, identify, makerEnded, markedProcess, parseIdentity } from './holder.ts'
 import { missingTool } from './tools.ts'
 
@@ -58,6 +59,10 @@ const patience = 5_000 // beyond the caller's, while somebody else removes a dea
 /** Locks of this process: nonce by path. */
 const held = new Map<string, string>()
 
+let taken = 0
+/** How many locks this process has taken so far, whether or not it still has them. */
+export const locksTaken = (): number => taken
+
 /**
  * Hold the lock `<directory>/<name>.lock`. The directory is made if absent. A holder on this kernel is dead when its
  * process and the children that it left are gone, never because of its age; one elsewhere after three minutes of silence.
@@ -65,6 +70,7 @@ const held = new Map<string, string>()
  * TOOL_MISSING when flock(1), which a dead lock needs, is not there; the signal's reason when aborted
  */
 export async function acquire(directory: string, name: string, options: LockOptions): Promise<Lock> {
+  requireNoLink(directory)
   const door = await openDoor()
   const path = resolve(directory, `${name}.lock`)
   const end = performance.now() + options.wait * 1000
@@ -147,6 +153,7 @@ function create(door: Door, path: string, task: string): string | undefined {
     made = true
     renameSync(intent, path)
     held.set(path, me.nonce)
+    taken += 1
     return me.nonce
   } catch (error) {
     if (made) door.unlock(path) // before the intent: without it, the empty file could be another's by now
@@ -245,6 +252,8 @@ function intentsIn(directory: string): Intent[] {
     if (!lock || !nonce) continue
     const path = join(directory, name)
     try {
+      // Whatever else was put there, such as a FIFO, must not make us wait.
+      if (!lstatSync(path).isFile()) continue
       const maker = parseIdentity(readFileSync(path, 'utf8'))
       intents.push({ path, lock: join(directory, lock), nonce, maker })
     } catch (error) {

@@ -6,7 +6,8 @@ const GiB = 2 ** 30
 const MiB = 2 ** 20
 
 export const basesOf = (instances: string): string => `${instances}/_base`
-export const locksOf = (instances: string): string => `${instances}/locks`
+/** @param directory of the instances, or of a store */
+export const locksOf = (directory: string): string => `${directory}/locks`
 export const instanceOf = (instances: string, name: string): string => `${instances}/${name}`
 
 /** A base is named for its image's id, so that two images never meet in one file. */
@@ -37,11 +38,30 @@ export const convertedOf = (base: string): string => `${base}.converted`
 /** A base that was found to differ is called this, when nothing needs it. */
 export const quarantineOf = (base: string): string => `${base}.quarantined`
 export const unpackedOf = (base: string): string => `${base}.unpacked`
+
+/** Endings of what stands beside a base X, or takes its place for a while. */
+const beside = /\.(json|part|unpacked|converted|quarantined)$/
+/** A file in `_base` that disks may stand on, whoever made it. */
+export const isBaseFile = (name: string): boolean => !beside.test(name)
+/** The base that a file in `_base` belongs to. */
+export const baseOfFile = (name: string): string => (beside.test(name) ? baseOfFile(name.replace(beside, '')) : name)
+
+export type BaseKind = 'image' | 'sized' | 'ephemeral' | 'swap' | 'unknown'
+
+/** What a base is, by its name; Nova's names count as well. */
+export function kindOfBase(name: string): BaseKind {
+  if (/^[0-9a-f]{40}$/.test(name)) return 'image'
+  if (/^[0-9a-f]{40}_\d+$/.test(name)) return 'sized'
+  if (/^ephemeral_\w+$/.test(name)) return 'ephemeral'
+  return /^swap_\d+$/.test(name) ? 'swap' : 'unknown'
+}
+
 /** How the file was made, written before the file gets its name. */
 export const recordOf = (path: string): string => `${path}.json`
 
 export const baseLock = (base: string): string => `base.${base.slice(base.lastIndexOf('/') + 1)}`
-export const imageLock = (name: string): string => `image.${name}`
+/** With the images themselves: several trees of instances may have one store. */
+export const imageLock = (directory: string, name: string): string => `${locksOf(directory)}/image.${name}`
 export const instanceLock = (name: string): string => `instance.${name}`
 
 /** Every file that cowhand puts into an instance's directory: what `delete` may remove. */

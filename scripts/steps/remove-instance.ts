@@ -1,26 +1,67 @@
 import * as z from 'zod/mini'
 import { fileAt, ownNamesIn } from '../../lib/host/files.ts'
+import { pinsOf } from '../../lib/host/pins.ts'
 import { isInUse } from '../../lib/host/qemu-img.ts'
+import { backingNameAt } from '../../lib/image/backing.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { instanceFiles, isOldConsole, partOf, unpackedOf } from '../../lib/job/layout.ts'
+import {
+  basesOf,
+  diskNames,
+  instanceFiles,
+  isOldConsole,
+  kindOfBase,
+  partOf,
+  recordOf,
+  unpackedOf,
+} from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf), unpackedOf('disk')])
 
+const isOurs = (name: string): boolean => ours.has(name) || isOldConsole(name) || name === 'disk.config.d'
+
+/** Bases of this host that its disks stand on, as far as the disks tell: this must not keep them from being removed. */
+async function basesUnder(directory: string, instances: string): Promise<string[]> {
+  const found = new Set<string>()
+  const formatOf = await pinsOf(directory).catch(() => undefined)
+  if (!formatOf) return []
+  for (const disk of diskNames) {
+    if (formatOf(disk) === 'raw') continue // what its guest wrote into it says nothing
+    try {
+      const backing = backingNameAt(`${directory}/${disk}`)
+      const name = backing?.slice(backing.lastIndexOf('/') + 1) ?? ''
+      const base = `${basesOf(instances)}/${name}`
+      if (kindOfBase(name) !== 'unknown' && fileAt(recordOf(base))) found.add(base)
+    } catch {
+      // there is no such disk, or it has no good header
+    }
+  }
+  return [...found]
+}
+
+/** @throws {Problem} NOT_OURS where one with a name of ours is no file: before any is removed */
+function filesIn(directory: string, isStage = false): string[] | undefined {
+  const names = ownNamesIn(directory)
+  for (const name of names ?? [])
+    if (isStage || (isOurs(name) && name !== 'disk.config.d')) fileAt(`${directory}/${name}`)
+  return names
+}
+
 export const removeInstance = defineStep({
   name: 'remove-instance',
   summary: "Remove an instance's directory: the files that cowhand made, never a base",
   input: () => z.strictObject({ directory: described(AbsolutePath, "the instance's directory") }),
-  inspect: async ({ directory }) => ({
-    names: ownNamesIn(directory),
-    staged: ownNamesIn(`${directory}/disk.config.d`),
+  inspect: async ({ directory }, { instances }) => ({
+    names: filesIn(directory),
+    bases: await basesUnder(directory, instances),
+    staged: filesIn(`${directory}/disk.config.d`, true),
     inUse: fileAt(`${directory}/disk`) !== undefined && (await isInUse(`${directory}/disk`)),
   }),
-  plan({ directory }, { names, staged, inUse }): Action[] {
+  plan({ directory }, { names, staged, inUse, bases }): Action[] {
     if (!names) return []
-    const foreign = names.filter((name) => !ours.has(name) && !isOldConsole(name) && name !== 'disk.config.d')
+    const foreign = names.filter((name) => !isOurs(name))
     if (foreign.length > 0)
       refuse(
         'NOT_OURS',
@@ -37,6 +78,10 @@ export const removeInstance = defineStep({
     // What tells that there is an instance goes last, so that a removal that was cut off is seen and goes on.
     const files = names.filter((name) => name !== 'disk.config.d' && name !== 'instance.json')
     return [
+      // Their time without users begins now. They are told by the disks, so it comes before these go.
+      ...(bases.length > 0
+        ? [{ do: 'touch', paths: bases.map(recordOf), what: `the records of its bases` } as const]
+        : []),
       ...files.map(remove),
       ...(staged ?? []).map((name) => remove(`disk.config.d/${name}`)),
       ...(staged ? [{ do: 'rmdir', path: `${directory}/disk.config.d` } as const] : []),

@@ -4,7 +4,18 @@ import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { root, sh } from '../../build/sh.ts'
 import { makeImage, withDirectory } from './common/image.ts'
-import { absolute, against, cowhand, inTurn, median, megabytes, peakMemory, print, type Row } from './common/measure.ts'
+import {
+  absolute,
+  against,
+  cowhand,
+  inTurn,
+  median,
+  megabytes,
+  peakMemory,
+  print,
+  programsOf,
+  type Row,
+} from './common/measure.ts'
 
 const sizes = ['--root', '2G', '--ephemeral', '1G', '--swap', '256M']
 
@@ -46,17 +57,6 @@ function multiply(instances: string, count: number): void {
     cpSync(one, copy, { recursive: true })
     writeFileSync(join(copy, 'instance.json'), record.replace('"ours"', `"copy${index}"`))
   }
-}
-
-/** Programs that a command starts, itself not counted. */
-async function programsOf(directory: string, argv: string[], env: Record<string, string>): Promise<number> {
-  const trace = join(directory, 'trace')
-  await sh({ env: { ...process.env, ...env } })`strace -f -qq -e trace=execve -o ${trace} ${argv}`
-  return (
-    readFileSync(trace, 'utf8')
-      .split('\n')
-      .filter((line) => /execve\(.*= 0$/.test(line)).length - 1
-  )
 }
 
 async function smallCommands(directory: string, env: Record<string, string>): Promise<Row[]> {

@@ -23,6 +23,7 @@ norm() {
     -e 's#\b[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)#<time>#g' \
     -e 's#("(seconds|downtimeSeconds)": ?)[0-9.e-]+#\1<seconds>#g; s#\b[0-9]+(\.[0-9]+)? s\b#<seconds> s#g' \
     -e 's#("actualSize": ?)[0-9]+#\1<bytes>#g; s#\b[0-9.]+[KMGT]? on disk#<used> on disk#g' \
+    -e 's#\bfrees [0-9.]+[KMGT]?#frees <used>#g' \
     -e 's#^((web|vm)[^ ]* .*) [0-9.]+[KMGT]?$#\1 <used>#' \
     -e 's#(\bwrite [^ ]+) \([0-9]+ bytes\)#\1 (<size> bytes)#; s#└─#`-#; s#…#...#g' \
     -e 's#convert -p -t none#convert -p#; s#\bpid [0-9]+#pid <pid>#g; s#http://127.0.0.1:[0-9]+#http://127.0.0.1:<port>#g'

@@ -74,7 +74,7 @@ plans(recordInstance, wanted, { record: undefined, formats: undefined, names: un
   { name: 'with another os type', input: { 'os-type': 'windows' }, found: { record }, then: 'INSTANCE_DIFFERS' },
   {
     name: 'its image does not fit into its root disk: nothing is written down that cannot be made',
-    found: { base: { size: 20 * GiB + 512, allocated: 0, stamp: '' } },
+    found: { base: { size: 20 * GiB + 512, allocated: 0, stamp: '', record: undefined } },
     then: 'DISK_TOO_SMALL',
   },
   { name: "somebody's files are in its directory", found: { names: ['precious.img'] }, then: 'NOT_OURS' },
@@ -88,6 +88,7 @@ plans(
     directory: true,
     isWritten: false,
     hasConsole: false,
+    formatOf: () => 'unknown',
     editDomain: undefined,
     template: undefined,
     virtType: 'kvm',
@@ -105,6 +106,17 @@ plans(
       },
       then: ['mkdir /i/vm1', `write /i/vm1/libvirt.xml (${'<t/>/i/vm1/disk=vda'.length} bytes)`],
     },
+    {
+      name: 'its disk stands on a base, and is pinned as raw: then it stands on none',
+      input: { bases: ['disk=/i/_base/b'] },
+      found: {
+        hasConsole: true,
+        template: '',
+        editDomain: (_, { disks }) => disks.map(({ format, base }) => `${format} ${base}`).join(),
+        formatOf: () => 'raw',
+      },
+      then: [`write /i/vm1/libvirt.xml (${'raw undefined'.length} bytes)`],
+    },
     { name: 'it has no disks', input: { disks: [] }, then: 'BAD_SPEC' },
   ],
 )
@@ -114,6 +126,7 @@ test('write-domain: nobody else may read the definition, and the console has the
     directory: true,
     isWritten: false,
     hasConsole: false,
+    formatOf: () => 'unknown' as const,
     editDomain: undefined,
     template: undefined,
     virtType: 'kvm',
@@ -186,14 +199,29 @@ for (const { name, found, start, stop, undefine } of rows)
   })
 
 const gone = (...names: string[]) => [...names.map((name) => `remove /i/vm1/${name}`), 'rmdir /i/vm1']
-plans(removeInstance, { directory: '/i/vm1' }, { names: [], staged: undefined, inUse: false } as RemoveFacts, [
-  { name: 'there is none', found: { names: undefined }, then: [] },
-  { name: 'it is empty', then: ['rmdir /i/vm1'] },
-  {
-    name: 'all that cowhand makes: what tells that there is an instance goes last',
-    found: {
-      names: [
-        'instance.json',
+plans(
+  removeInstance,
+  { directory: '/i/vm1' },
+  { names: [], staged: undefined, inUse: false, bases: [] } as RemoveFacts,
+  [
+    { name: 'there is none', found: { names: undefined }, then: [] },
+    { name: 'it is empty', then: ['rmdir /i/vm1'] },
+    {
+      name: 'all that cowhand makes: what tells that there is an instance goes last',
+      found: {
+        names: [
+          'instance.json',
+          'disk',
+          'disk.local',
+          'disk.swap',
+          'disk.config',
+          'disk.info',
+          'console.log',
+          'console.log.0',
+          'libvirt.xml',
+        ],
+      },
+      then: gone(
         'disk',
         'disk.local',
         'disk.swap',
@@ -202,35 +230,30 @@ plans(removeInstance, { directory: '/i/vm1' }, { names: [], staged: undefined, i
         'console.log',
         'console.log.0',
         'libvirt.xml',
+        'instance.json',
+      ),
+    },
+    {
+      name: 'half-made ones too',
+      found: { names: ['instance.json.part', 'disk.part', 'disk.config.d'], staged: ['user-data', 'meta-data.part'] },
+      then: [
+        'remove /i/vm1/instance.json.part',
+        'remove /i/vm1/disk.part',
+        'remove /i/vm1/disk.config.d/user-data',
+        'remove /i/vm1/disk.config.d/meta-data.part',
+        'rmdir /i/vm1/disk.config.d',
+        'rmdir /i/vm1',
       ],
     },
-    then: gone(
-      'disk',
-      'disk.local',
-      'disk.swap',
-      'disk.config',
-      'disk.info',
-      'console.log',
-      'console.log.0',
-      'libvirt.xml',
-      'instance.json',
-    ),
-  },
-  {
-    name: 'half-made ones too',
-    found: { names: ['instance.json.part', 'disk.part', 'disk.config.d'], staged: ['user-data', 'meta-data.part'] },
-    then: [
-      'remove /i/vm1/instance.json.part',
-      'remove /i/vm1/disk.part',
-      'remove /i/vm1/disk.config.d/user-data',
-      'remove /i/vm1/disk.config.d/meta-data.part',
-      'rmdir /i/vm1/disk.config.d',
-      'rmdir /i/vm1',
-    ],
-  },
-  { name: 'it was cut off: goes on', found: { names: ['instance.json'] }, then: gone('instance.json') },
-  { name: "somebody's file is in it", found: { names: ['disk', 'notes.txt'] }, then: 'NOT_OURS' },
-  { name: 'a snapshot of somebody is in it', found: { names: ['disk', 'disk.old'] }, then: 'NOT_OURS' },
-  { name: 'a guest has its disk open', found: { names: ['disk'], inUse: true }, then: 'IN_USE' },
-])
+    {
+      name: 'the time of its bases without users begins',
+      found: { names: ['disk'], bases: ['/i/_base/b'] },
+      then: ['touch the records of its bases', ...gone('disk')],
+    },
+    { name: 'it was cut off: goes on', found: { names: ['instance.json'] }, then: gone('instance.json') },
+    { name: "somebody's file is in it", found: { names: ['disk', 'notes.txt'] }, then: 'NOT_OURS' },
+    { name: 'a snapshot of somebody is in it', found: { names: ['disk', 'disk.old'] }, then: 'NOT_OURS' },
+    { name: 'a guest has its disk open', found: { names: ['disk'], inUse: true }, then: 'IN_USE' },
+  ],
+)
 type RemoveFacts = Awaited<ReturnType<typeof removeInstance.inspect>>

@@ -130,4 +130,15 @@ export async function peakMemory(argv: string[], env: Record<string, string> = {
   return peak
 }
 
+/** Programs that a command starts, itself not counted. */
+export async function programsOf(directory: string, argv: string[], env: Record<string, string>): Promise<number> {
+  const trace = join(directory, 'trace')
+  await sh({ env: { ...process.env, ...env } })`strace -f -qq -e trace=execve -o ${trace} ${argv}`
+  return (
+    readFileSync(trace, 'utf8')
+      .split('\n')
+      .filter((line) => /execve\(.*= 0$/.test(line)).length - 1
+  )
+}
+
 export const megabytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`

@@ -6,7 +6,7 @@ import type { Originals, Proof } from '../../lib/image/proof.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { type BaseRecord, readerVersion } from '../../lib/job/base.ts'
 import { baseLock, kindOfBase, quarantineOf, recordOf } from '../../lib/job/layout.ts'
-import { Problem, refuse } from '../../lib/job/problem.ts'
+import { errno, Problem, refuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { AbsolutePath, described } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
@@ -39,35 +39,16 @@ export const verifyBase = defineStep({
   about: ({ base }) => basename(base),
   locks: ({ base }) => [baseLock(base)],
   // It is read while the plan is made, without the lock, so that nobody waits; under the lock only its stamp is.
-  inspect: async ({ base }, settings): Promise<{ base: Found | undefined; halfAside?: string }> => {
-    const file = baseFileAt(base)
-    const read = readRecord(base)
-    if (!file) {
-      const why = typeof read === 'object' && fileAt(quarantineOf(base)) ? read.quarantined?.why : undefined
-      return { base: undefined, ...(why === undefined ? {} : { halfAside: why }) }
+  inspect: async ({ base }, settings) => {
+    for (;;) {
+      const stamp = fileAt(base)?.stamp
+      try {
+        return await inspectBase(base, settings)
+      } catch (error) {
+        // Without the lock, a cleaner may take it while it is read; and whoever needs it may make it anew.
+        if (errno(error) !== 'ENOENT' || fileAt(base)?.stamp === stamp) throw error
+      }
     }
-    const record = read === 'torn' ? undefined : read
-    const { originalsOf, proveBase } = await import('../../lib/image/proof.ts')
-    const { contentOf } = await import('../../lib/image/content.ts')
-    const rejected = await rejection(base, record, settings)
-    // What was proven once is compared with its own digest: the store need not be asked.
-    const originals = record?.content?.proven || rejected ? {} : await originalsOf(base, settings)
-    const proof: Proof = rejected
-      ? { is: 'other', why: rejected }
-      : await proveBase(base, { ...file, record }, originals)
-    const found = {
-      file,
-      record,
-      torn: read === 'torn',
-      proof,
-      content: proof.is === 'other' ? '' : await contentOf(base),
-      identity: originals.identity,
-      rejected,
-      ...(proof.is === 'equal' ? { users: [], doubt: undefined } : await usersOf(base, settings)),
-      aside: fileAt(quarantineOf(base)) !== undefined,
-      now: new Date().toISOString(),
-    }
-    return { base: found }
   },
   plan({ base }, { base: found, halfAside }): Action[] {
     if (!found) return halfAside === undefined ? [] : finishAside(base, halfAside)
@@ -98,6 +79,35 @@ export const verifyBase = defineStep({
     return [...keep, { do: 'record', path: recordOf(base), of: base, fields, stamp: file.stamp, why }]
   },
 })
+
+async function inspectBase(base: string, settings: Settings): Promise<{ base: Found | undefined; halfAside?: string }> {
+  const file = baseFileAt(base)
+  const read = readRecord(base)
+  if (!file) {
+    const why = typeof read === 'object' && fileAt(quarantineOf(base)) ? read.quarantined?.why : undefined
+    return { base: undefined, ...(why === undefined ? {} : { halfAside: why }) }
+  }
+  const record = read === 'torn' ? undefined : read
+  const { originalsOf, proveBase } = await import('../../lib/image/proof.ts')
+  const { contentOf } = await import('../../lib/image/content.ts')
+  const rejected = await rejection(base, record, settings)
+  // What was proven once is compared with its own digest: the store need not be asked.
+  const originals = record?.content?.proven || rejected ? {} : await originalsOf(base, settings)
+  const proof: Proof = rejected ? { is: 'other', why: rejected } : await proveBase(base, { ...file, record }, originals)
+  const found = {
+    file,
+    record,
+    torn: read === 'torn',
+    proof,
+    content: proof.is === 'other' ? '' : await contentOf(base),
+    identity: originals.identity,
+    rejected,
+    ...(proof.is === 'equal' ? { users: [], doubt: undefined } : await usersOf(base, settings)),
+    aside: fileAt(quarantineOf(base)) !== undefined,
+    now: new Date().toISOString(),
+  }
+  return { base: found }
+}
 
 const isOfImage = (base: string): boolean => ['image', 'sized'].includes(kindOfBase(basename(base)))
 

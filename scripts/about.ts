@@ -92,8 +92,8 @@ const ownCommands = async (): Promise<Command[]> => [
 
 /** The help of the whole program. */
 export async function overview(): Promise<string> {
-  const commands = (await ownCommands()).map(({ name, summary }) => `  ${name.padEnd(14)}${summary}`)
-  const flags = Object.entries(globals).map(([name, { describe }]) => `  ${`--${name}`.padEnd(14)}${describe}`)
+  const commands = (await ownCommands()).map(({ name, summary }) => `  ${name.padEnd(16)}${summary}`)
+  const flags = Object.entries(globals).map(([name, { describe }]) => `  ${`--${name}`.padEnd(16)}${describe}`)
   return [
     'cowhand COMMAND [flags]',
     '',

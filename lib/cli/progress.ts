@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs'
 import type { Event, Tell } from '../job/events.ts'
 import { formatSize } from '../job/spec.ts'
+import { asJson, oneLine } from './printable.ts'
 
 export type ProgressMode = 'tty' | 'plain' | 'json' | 'none'
 
@@ -57,7 +58,7 @@ function cut(line: string, columns: number): string {
 export function teller(mode: ProgressMode, terminal: Terminal): { tell: Tell; end: () => void } {
   if (mode === 'none') return { tell: () => {}, end: () => {} }
   if (mode === 'json')
-    return { tell: (event) => terminal.write(`${JSON.stringify({ version: 1, ...event })}\n`), end: () => {} }
+    return { tell: (event) => terminal.write(`${asJson({ version: 1, ...event })}\n`), end: () => {} }
   let work: Work | undefined
   let isDrawn = false
   const clear = () => {
@@ -66,7 +67,7 @@ export function teller(mode: ProgressMode, terminal: Terminal): { tell: Tell; en
   }
   const show = (event: Progress, at: Work, now: number) => {
     const line = progressLine(event, (now - at.since) / 1000, at.from)
-    if (mode === 'plain') return terminal.write(`${line}\n`)
+    if (mode === 'plain') return terminal.write(`${oneLine(line)}\n`)
     // A terminal that does not tell its width (ssh -tt, script) gets no line that could wrap.
     terminal.write(`\r${cut(line, (terminal.columns || 80) - 1)}\x1b[K`)
     isDrawn = true
@@ -75,7 +76,7 @@ export function teller(mode: ProgressMode, terminal: Terminal): { tell: Tell; en
     const now = terminal.now()
     if (event.type === 'notice') {
       clear()
-      return terminal.write(`cowhand: ${event.message}\n`)
+      return terminal.write(`cowhand: ${oneLine(event.message)}\n`)
     }
     if (event.type !== 'progress') return event.type === 'step' ? clear() : undefined
     if (work?.what !== event.what) {

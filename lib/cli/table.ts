@@ -1,6 +1,8 @@
+import { oneLine } from './printable.ts'
+
 /** A table for people: columns as wide as they need, the last one without trailing blanks. */
 export function table(head: string[], rows: string[][]): string {
-  const lines = [head, ...rows]
+  const lines = [head, ...rows.map((row) => row.map(oneLine))]
   const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
   return lines
     .map((line) =>

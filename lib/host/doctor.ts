@@ -4,6 +4,7 @@ import type { Check } from './check.ts'
 import { usualPath } from './environment.ts'
 import { kvmDevice, probe } from './kvm.ts'
 import { placeChecks } from './place.ts'
+import { confine, powers } from './sandbox.ts'
 import { compareVersions, minimumOf, packageOf, versionOption } from './tools.ts'
 
 /** Commands in the order of the summary. */
@@ -13,6 +14,8 @@ const commands = ['create', 'image add']
 const tools: { any: string[]; needs: string[] }[] = [
   { any: ['qemu-img'], needs: [...commands] },
   { any: ['setpriv'], needs: [...commands] },
+  { any: ['unshare'], needs: [...commands] },
+  { any: ['nice'], needs: [...commands] },
   { any: ['flock'], needs: [...commands] },
   { any: ['mke2fs'], needs: ['create --ephemeral'] },
   { any: ['mkfs.xfs'], needs: ['create --ephemeral-format xfs'] },
@@ -55,6 +58,24 @@ async function toolCheck(tool: (typeof tools)[number], path: string): Promise<Ch
     return { name, status: 'ok', found, needs: tool.needs }
   }
   return { name, status: 'missing', needs: tool.needs, remedy }
+}
+
+/** What confines qemu-img, tried on a program that does nothing. */
+async function sandboxCheck(path: string): Promise<Check[]> {
+  const check = { name: 'sandbox', needs: [...commands] }
+  const power = powers()
+  const answer = await ask(confine(['true'], power), { path, limit: 2 * limit })
+  if ((answer.code ?? 127) === 127 && !answer.late) return [] // that a program is missing is told already
+  const found =
+    power.user === undefined
+      ? 'qemu-img has limits, and is our user'
+      : `qemu-img has limits, and is a user of its own${power.namespaces ? ' without network' : ''}`
+  const isLess = process.geteuid?.() === 0 && !power.namespaces
+  if (answer.code === 0 && !isLess) return [{ ...check, status: 'ok', found }]
+  const remedy = 'allow us namespaces and other users (CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_SETPCAP)'
+  if (answer.code === 0) return [{ ...check, status: 'warn', found, remedy }]
+  const words = answer.stderr.trim().split('\n').at(-1)
+  return [{ ...check, status: 'missing', found: words || 'a program does not end in it', remedy }]
 }
 
 async function libvirtCheck(settings: Settings, path: string): Promise<Check[]> {
@@ -120,6 +141,7 @@ export async function doctor(settings: Settings, options: { path?: string } = {}
   const { path = usualPath } = options
   const groups = await Promise.all([
     Promise.all(tools.map((tool) => toolCheck(tool, path))),
+    sandboxCheck(path),
     placeChecks(settings, path),
     libvirtCheck(settings, path),
     kvmChecks(settings, path),

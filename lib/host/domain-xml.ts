@@ -1,5 +1,5 @@
 import { DOMParser, type Document, type Element, ParseError, XMLSerializer } from '@xmldom/xmldom'
-import { misuse } from '../job/problem.ts'
+import { misuse, Problem } from '../job/problem.ts'
 import { type Domain, diskXml, scsiController, seedXml } from './domain.ts'
 
 function parse(xml: string, what: string): Document {
@@ -76,6 +76,21 @@ export function volumesIn(xml: string): string[] {
   const { domain } = domainOf(xml)
   const disks = children(domain, 'devices').flatMap((devices) => children(devices, 'disk'))
   return disks.filter((disk) => disk.getAttribute('type') !== 'file').map(targetOf)
+}
+
+/** File and driver type of each disk of a definition; none where it is no XML of a domain. */
+export function driverTypesIn(xml: string): [file: string, type: string][] {
+  try {
+    const { domain } = domainOf(xml)
+    const disks = children(domain, 'devices').flatMap((devices) => children(devices, 'disk'))
+    return disks.map((disk) => {
+      const said = (name: string, attribute: string) => children(disk, name)[0]?.getAttribute(attribute) ?? ''
+      return [said('source', 'file'), said('driver', 'type')]
+    })
+  } catch (problem) {
+    if (problem instanceof Problem) return []
+    throw problem
+  }
 }
 
 /**

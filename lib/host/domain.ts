@@ -1,12 +1,20 @@
 import type { OsType } from '../job/spec.ts'
 
+/** A disk of a domain, in the format that is pinned for it [qcow2]. `base`: what it stands on; absent where nobody said. */
+export interface DomainDisk {
+  path: string
+  target: string
+  format?: 'qcow2' | 'raw'
+  base?: string | undefined
+}
+
 /** What a domain is made of. Memory in bytes; paths are absolute. */
 export interface Domain {
   name: string
   uuid: string
   virtType: 'kvm' | 'qemu'
   directory: string
-  disks: { path: string; target: string }[]
+  disks: DomainDisk[]
   seed: string | undefined
   memory?: number | undefined
   vcpus?: number | undefined
@@ -19,11 +27,25 @@ const escaped = (text: string): string => text.replace(/[&<>'"]/g, (character) =
 
 const machines: Record<string, [arch: string, machine: string]> = { x64: ['x86_64', 'pc'], arm64: ['aarch64', 'virt'] }
 
-/** A disk as the old driver wrote it (BEHAVIOUR.md S11). */
-export const diskXml = ({ path, target }: { path: string; target: string }): string => `
+/**
+ * The whole chain, so that libvirt looks into no disk for it, and leaves the base to its owner: of a chain that it
+ * finds by itself it gives each file to the user that QEMU runs as (dynamic ownership), and a QEMU that a guest has
+ * broken out into could then write to the base of every other guest.
+ */
+const chainXml = (base: string): string => `
+      <backingStore type='file'>
+        <format type='raw'/>
+        <source file='${escaped(base)}'>
+          <seclabel model='dac' relabel='no'/>
+        </source>
+        <backingStore/>
+      </backingStore>`
+
+/** A disk as the old driver wrote it (BEHAVIOUR.md S11), and what it stands on. */
+export const diskXml = ({ path, target, format = 'qcow2', base }: DomainDisk): string => `
     <disk type='file' device='disk'>
-      <driver name='qemu' type='qcow2' cache='none'/>
-      <source file='${escaped(path)}'/>
+      <driver name='qemu' type='${format}' cache='none'/>
+      <source file='${escaped(path)}'/>${base === undefined ? '' : chainXml(base)}
       <target dev='${escaped(target)}' bus='virtio'/>
     </disk>`
 

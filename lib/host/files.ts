@@ -5,6 +5,7 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  lchownSync,
   lstatSync,
   lutimesSync,
   mkdirSync,
@@ -30,11 +31,14 @@ export interface FileFacts {
   stamp: string
 }
 
+const lookAt = (path: string): string => `look at it, and move it away: ls -ld ${path}`
+const shared = 'it has another name (hard link)'
+
 /**
  * Facts of a regular file, or undefined where nothing is. Symbolic links are never followed.
  * @throws {Problem} NOT_OURS when something else than a regular file has the name
  */
-export function fileAt(path: string, remedy = `look at it, and move it away: ls -ld ${path}`): FileFacts | undefined {
+export function fileAt(path: string, remedy = lookAt(path)): FileFacts | undefined {
   const found = lstatSync(path, { throwIfNoEntry: false, bigint: true })
   if (!found) return undefined
   if (found.isSymbolicLink()) refuse('NOT_OURS', `Cannot use "${path}": it is a symbolic link`, remedy)
@@ -47,6 +51,16 @@ export function fileAt(path: string, remedy = `look at it, and move it away: ls 
   }
 }
 
+/**
+ * As fileAt, for a file that we, QEMU or libvirt are going to write to: one with a second name is somebody else's too.
+ * @throws {Problem} NOT_OURS
+ */
+export function ownFileAt(path: string): FileFacts | undefined {
+  const found = fileAt(path)
+  if (found && lstatSync(path).nlink > 1) refuse('NOT_OURS', `Cannot use "${path}": ${shared}`, lookAt(path))
+  return found
+}
+
 /** Names in a directory, or undefined where there is none. */
 export function namesIn(directory: string): string[] | undefined {
   try {
@@ -57,20 +71,20 @@ export function namesIn(directory: string): string[] | undefined {
   }
 }
 
-/** Names in a directory that nobody but cowhand fills: a link in its place would lead to files of others. */
-export function ownNamesIn(directory: string): string[] | undefined {
+/** A link in the place of a directory that nobody but cowhand fills would lead to files of others. @throws {Problem} NOT_OURS */
+export function requireNoLink(directory: string): void {
   if (lstatSync(directory, { throwIfNoEntry: false })?.isSymbolicLink())
-    refuse(
-      'NOT_OURS',
-      `Cannot use "${directory}": it is a symbolic link`,
-      `look at it, and move it away: ls -ld ${directory}`,
-    )
+    refuse('NOT_OURS', `Cannot use "${directory}": it is a symbolic link`, lookAt(directory))
+}
+
+/** Names in a directory that nobody but cowhand fills. @throws {Problem} NOT_OURS */
+export function ownNamesIn(directory: string): string[] | undefined {
+  requireNoLink(directory)
   return namesIn(directory)
 }
 
 /** Text of a small regular file of ours, or undefined where nothing is. */
-export const textAt = (path: string): string | undefined =>
-  bytesAt(path, O_NOFOLLOW, `look at it, and move it away: ls -ld ${path}`)?.toString()
+export const textAt = (path: string): string | undefined => bytesAt(path, O_NOFOLLOW, lookAt(path))?.toString()
 
 const largest = 2 ** 20
 
@@ -133,10 +147,14 @@ export function operatorsTextAt(path: string): string | undefined {
 export function openPart(path: string, mode = 0o644): number {
   const fd = openSync(path, O_CREAT | O_RDWR | O_NOFOLLOW | O_NONBLOCK, mode)
   const facts = fstatSync(fd)
-  if (facts.isFile() && facts.nlink === 1) return fd
+  if (facts.isFile() && facts.nlink === 1) {
+    // One that was left over, or planted, is not to stay open to more people than the file that it becomes.
+    if ((facts.mode & 0o7777) !== mode) fchmodSync(fd, mode)
+    return fd
+  }
   closeSync(fd)
-  const state = facts.isFile() ? 'it has another name (hard link)' : 'it is not a regular file'
-  return refuse('NOT_OURS', `Cannot write "${path}": ${state}`, `look at it, and move it away: ls -ld ${path}`)
+  const state = facts.isFile() ? shared : 'it is not a regular file'
+  return refuse('NOT_OURS', `Cannot write "${path}": ${state}`, lookAt(path))
 }
 
 /** An empty sparse file of this size; what was there is gone. @param size bytes */
@@ -163,7 +181,6 @@ export function writePart(path: string, bytes: Buffer, size: number, mode: numbe
       at += some.equals(page) ? some.length : writeSync(fd, some, 0, some.length, at)
     }
     ftruncateSync(fd, Math.max(size, bytes.length))
-    fchmodSync(fd, mode) // whatever the caller's umask is
     fsyncSync(fd)
   } finally {
     closeSync(fd)
@@ -183,7 +200,9 @@ export function flush(path: string, flags = O_DIRECTORY, mode?: number): void {
 
 /** Give a flushed part its final name: a reader finds the whole file or none. The name itself is not flushed yet. */
 export function publish(part: string, path: string, mode?: number): void {
-  flush(part, O_NOFOLLOW, mode)
+  // A run that was killed may have left the part to the user that qemu-img worked as.
+  if (process.geteuid?.() === 0) lchownSync(part, 0, -1)
+  flush(part, O_NOFOLLOW | O_NONBLOCK, mode)
   renameSync(part, path)
 }
 
@@ -193,9 +212,14 @@ export function writeWhole(path: string, content: string | Buffer, mode: number)
   renameSync(partOf(path), path)
 }
 
-/** True afterwards: the directory is there. @returns the directories that have a new name in them: not flushed yet */
-export function makeDirectory(path: string, mode: number): string[] {
+/**
+ * True afterwards: the directory is there, and is no link to another, unless the operator chose it.
+ * @returns the directories that have a new name in them: not flushed yet
+ * @throws {Problem} NOT_OURS
+ */
+export function makeDirectory(path: string, mode: number, isOperators = false): string[] {
   const first = mkdirSync(path, { recursive: true, mode })
+  if (!isOperators) requireNoLink(path)
   if (first === undefined) return []
   const changed: string[] = []
   for (let at = path; at.length >= first.length; at = dirname(at)) changed.push(dirname(at))
@@ -213,6 +237,8 @@ export function removeFile(path: string): void {
 
 /** True afterwards: the file was modified just now, as far as its times tell. One that is gone stays gone. */
 export function touch(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (!found?.isFile() || found.nlink > 1) return // the times of somebody else's file are his
   const now = new Date()
   try {
     lutimesSync(path, now, now)

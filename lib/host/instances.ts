@@ -1,13 +1,15 @@
 import { readQcow2 } from '../image/qcow2.ts'
 import { InstanceRecord } from '../job/instance.ts'
-import { diskNames, instanceOf } from '../job/layout.ts'
-import { refuse } from '../job/problem.ts'
+import { type DiskName, diskNames, instanceOf } from '../job/layout.ts'
+import { Problem, refuse } from '../job/problem.ts'
 import type { DiskResult } from '../job/result.ts'
 import { InstanceName } from '../job/spec.ts'
-import { fileAt, jsonAt, namesIn } from './files.ts'
+import { fileAt, jsonAt, namesIn, requireNoLink } from './files.ts'
+import { type Pin, pinsOf } from './pins.ts'
 
 /** The wish kept in an instance's directory, or undefined. @throws {Problem} NOT_OURS when it cannot be read */
 export function instanceAt(directory: string): InstanceRecord | undefined {
+  requireNoLink(directory)
   const path = `${directory}/instance.json`
   const json = jsonAt(path)
   if (json === undefined) return undefined
@@ -41,14 +43,27 @@ export function instanceNames(instances: string): string[] {
 }
 
 /** An instance's disks as they are on the disk now, root first. No process is started. */
-export function disksOf(instances: string, name: string): DiskResult[] {
-  return diskNames.flatMap((disk): DiskResult[] => {
-    const path = `${instanceOf(instances, name)}/${disk}`
+export async function disksOf(instances: string, name: string): Promise<DiskResult[]> {
+  const directory = instanceOf(instances, name)
+  const formatOf = await pinsOf(directory)
+  return diskNames.flatMap((disk) => diskAt(disk, `${directory}/${disk}`, formatOf(disk)) ?? [])
+}
+
+/** One disk. Its content is read only where it is pinned as qcow2: then the header is qemu's, and no guest can write it. */
+function diskAt(name: DiskName, path: string, format: Pin): DiskResult | undefined {
+  const known = { name, path, format, actualSize: 0 }
+  try {
     const file = fileAt(path)
-    const header = file && readQcow2(path)
-    if (!file) return []
-    const { virtualSize, backing } = header ?? { virtualSize: file.size, backing: undefined }
-    const format = header ? 'qcow2' : 'raw'
-    return [{ name: disk, path, format, virtualSize, actualSize: file.allocated, ...(backing ? { backing } : {}) }]
-  })
+    if (!file) return undefined
+    known.actualSize = file.allocated
+    if (format === 'unknown') return known
+    if (format === 'raw') return { ...known, virtualSize: file.size }
+    const { virtualSize, backing } =
+      readQcow2(path) ??
+      refuse('NOT_OURS', `Cannot use "${path}": it is pinned as qcow2 and is none`, 'restore it from a backup')
+    return { ...known, virtualSize, ...(backing ? { backing } : {}) }
+  } catch (problem) {
+    if (problem instanceof Problem) return { ...known, problem: problem.message }
+    throw problem
+  }
 }

@@ -54,6 +54,7 @@ interface Seen {
 const grace = 50 // between two looks at a dead holder: a child that it was just starting shows its mark by then
 const beat = 30_000 // a holder touches its file this often
 const lease = 180_000 // silence after which a holder that we cannot look at (another host's) counts as dead
+const longestPause = 100 // between two looks: of many that wait, the next is soon there; to look takes 0.2 ms
 const patience = 5_000 // beyond the caller's, while somebody else removes a dead lock
 
 /** Locks of this process: nonce by path. */
@@ -78,7 +79,7 @@ export async function acquire(directory: string, name: string, options: LockOpti
     sleep(milliseconds, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {})
   let watched = { key: '', since: 0, dead: false }
   let told = ''
-  for (let pause = 50; ; pause = Math.min(pause * 1.3, 250)) {
+  for (let pause = 50; ; pause = Math.min(pause * 1.3, longestPause)) {
     options.signal?.throwIfAborted()
     const seen = look(path, (found) => found)
     if (!seen) {

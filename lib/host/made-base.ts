@@ -10,7 +10,7 @@ export interface FoundMade {
   base: Base | undefined
   proof: Proof | undefined
   leftovers: string[]
-  maker: (Maker & { tool: string }) | undefined
+  maker: Maker | undefined
 }
 
 /** Look for the base; only where it is absent is it found out how to make it. @param makerOf for the part's path */
@@ -22,8 +22,9 @@ export async function lookForMade(
   const facts = { base: found, proof: await proofOf(base, found, {}), leftovers: leftoversOf(base) }
   if (found) return { ...facts, maker: undefined }
   const maker = makerOf(await import('./mkfs.ts'), partOf(base))
-  const { toolVersion } = await import('./ask.ts')
-  return { ...facts, maker: { ...maker, tool: await toolVersion(maker.argv[0] ?? '') } }
+  const { requireProgram } = await import('./ask.ts')
+  await requireProgram(maker.argv[0] ?? '')
+  return { ...facts, maker }
 }
 
 /** What is missing until the base is there: a sparse file, the program, the record of it, and the name. @param size bytes */
@@ -32,7 +33,7 @@ export function planMade(base: string, size: number, { base: found, proof, lefto
   if (found) return [...remove, ...planKnown(base, found, { proof })]
   if (!maker) return remove
   const part = partOf(base)
-  const { argv, env, deterministic, tool } = maker
+  const { argv, env, deterministic } = maker
   return [
     { do: 'mkdir', path: dirname(base), mode: 0o755 },
     { do: 'allocate', path: part, size },
@@ -41,7 +42,8 @@ export function planMade(base: string, size: number, { base: found, proof, lefto
       do: 'record',
       path: recordOf(base),
       of: part,
-      fields: { tool, arguments: argv, environment: env, deterministic },
+      fields: { arguments: argv, environment: env, deterministic },
+      by: argv[0] ?? '',
     },
     { do: 'publish', from: part, to: base },
   ]

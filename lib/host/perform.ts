@@ -303,13 +303,19 @@ export class Effects {
     })
   }
 
-  #record({ path, of, fields, stamp: expected }: Of<'record'>): void {
+  async #record({ path, of, fields, stamp: expected, by }: Of<'record'>): Promise<void> {
+    // Asked now, and not while it is planned: of fifty that want the same base, one makes it.
+    const tool = by === undefined ? {} : { tool: await (await import('./ask.ts')).toolVersion(by) }
     const { size, stamp } = fileAt(of) ?? {}
     if (expected !== undefined && stamp !== expected)
       refuse('BASE_DIFFERS', `Cannot record "${of}": it was written to just now`, 'find out by whom, then run it again')
     const measured = this.#measured.get(of)
     const made = new Date().toISOString()
-    writeWhole(path, `${JSON.stringify({ version: 1, made, ...measured, ...fields, size, stamp }, null, 2)}\n`, 0o644)
+    writeWhole(
+      path,
+      `${JSON.stringify({ version: 1, made, ...tool, ...measured, ...fields, size, stamp }, null, 2)}\n`,
+      0o644,
+    )
     flush(dirname(path)) // a base is never there without it
   }
 }

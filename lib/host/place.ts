@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { access, mkdtemp, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { errno } from '../job/problem.ts'
-import type { Settings } from '../job/settings.ts'
+import { type Settings, storeOf } from '../job/settings.ts'
 import { formatSize } from '../job/spec.ts'
 import { ask, which } from './ask.ts'
 import type { Check } from './check.ts'
@@ -119,12 +119,12 @@ async function abilities(near: string, path: string): Promise<Check[]> {
 /** May we write where instances, bases and images are, is there room, and what can the file system do? */
 export async function placeChecks(settings: Settings, path: string): Promise<Check[]> {
   const { instances } = settings
-  const store = settings.store.slice('dir:'.length)
+  const store = storeOf(settings)
   const near = await nearest(instances)
   const groups = await Promise.all([
     writable(instances, 'instances', ['create']),
     writable(`${instances}/_base`, 'bases', ['create']),
-    writable(store, 'store', ['image add']),
+    ...(store.kind === 'dir' ? [writable(store.directory, 'store', ['image add'])] : []),
     statfs(near).then((fs) => spaceChecks(near, fs)),
     abilities(near, path),
   ])

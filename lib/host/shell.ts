@@ -1,8 +1,11 @@
+import { constants } from 'node:os'
 import { $, type ProcessOutput, quote } from 'zx/core'
 import { Problem } from '../job/problem.ts'
+import { which } from './ask.ts'
 import { environment } from './environment.ts'
 import { interrupt } from './interrupt.ts'
-import { missingTool } from './tools.ts'
+import { confine, type Sandbox, sandboxEnvironment, ulimits, withUs } from './sandbox.ts'
+import { missingTool, packageOf } from './tools.ts'
 
 // The one door to zx. Its defaults believe the caller's environment (a shell by PATH, ~/.bashrc, ZX_*): ours do not.
 $.shell = '/bin/bash'
@@ -19,11 +22,29 @@ export interface RunOptions {
   input?: string
   /** Added to the clean environment. */
   env?: Record<string, string>
-  /** Ends the program: SIGTERM to its group, SIGKILL after ten seconds. Without it, the interrupt of the run does. */
+  /**
+   * Ends the program: SIGTERM to its group, SIGKILL after ten seconds (in a sandbox: at once). Without it, the interrupt
+   * of the run does.
+   */
   signal?: AbortSignal | undefined
   onOutput?: (chunk: string) => void
   /** Exit codes that are answers, not failures. */
   accept?: number[]
+  /** For a program that reads what we did not write. It starts in `/`. */
+  sandbox?: Sandbox
+  /** Descriptors of ours that it has as 3, 4 and so on. */
+  files?: number[]
+  /** What it says, in words that the operator knows. */
+  reword?: (words: string) => string
+  /** What an end of it means; undefined: what it means of any program. */
+  explain?: (end: End) => Problem | undefined
+}
+
+/** How a program failed. `words`: the last of what it said. */
+export interface End {
+  code: number
+  signal: string | undefined
+  words: string
 }
 
 const grace = 10_000
@@ -40,17 +61,21 @@ export async function program(
   const tool = argv[0] ?? ''
   for (const argument of argv)
     if (typeof argument !== 'string' || argument.includes('\0')) throw new TypeError('bad argument')
+  const { sandbox } = options
+  if (tool === 'qemu-img' && !sandbox) throw new TypeError('qemu-img runs only in its sandbox: see qemuImg')
   const signal = options.signal ?? interrupt.signal
   signal.throwIfAborted()
   const shell = $({
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    env: { ...environment(), ...options.env },
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...(options.files ?? [])],
+    env: { ...environment(), ...(sandbox ? sandboxEnvironment : {}), ...options.env },
     nothrow: true,
+    ...(sandbox ? { cwd: '/' } : {}),
     ...(options.input === undefined ? {} : { input: options.input }),
   })
-  // Who was orphaned before it asked to die with its parent sees that by now, and goes no further.
-  const isOurs = '[ "$PPID" = "$0" ] && exec "$@"'
-  const child = shell`exec setpriv --pdeathsig KILL -- sh -c ${isOurs} ${process.pid} ${argv}`
+  const limits = sandbox ? ulimits(sandbox) : []
+  const words = sandbox ? confine(argv, sandbox) : withUs(argv)
+  // A limit that may not be set is one that we have ourselves already, and lower.
+  const child = shell`for limit in ${limits}; do ulimit $limit 2>/dev/null || :; done; exec ${words}`
   if (options.onOutput) {
     const listener = options.onOutput
     child.stdout.on('data', (chunk: Buffer) => listener(String(chunk)))
@@ -64,6 +89,8 @@ export async function program(
     }
   }
   const stop = () => {
+    // What is in a sandbox has nothing to put in order, and need not be asked.
+    if (sandbox) return kill('SIGKILL')
     kill('SIGTERM')
     killer = setTimeout(kill, grace, 'SIGKILL')
   }
@@ -77,16 +104,41 @@ export async function program(
   }
   signal.throwIfAborted()
   const code = output.exitCode ?? -1
+  const why = options.why ?? 'go on'
+  if (code === 127) throw missingTool((await missingOf(words, options.env?.['PATH'])) ?? tool)
+  // Before its exit code is asked for: 1 is also an answer of some programs, and this one did not even start.
+  if (sandbox && code !== 0 && /^(nice|setpriv|unshare): /m.test(output.stderr)) throw unconfined(tool, why, output)
   if (code !== 0 && !options.accept?.includes(code)) {
-    throw explain(tool, options.why ?? 'go on', code, output.signal, output.stderr)
+    const end = endOf(output, code, options.reword)
+    throw options.explain?.(end) ?? explain(tool, why, end)
   }
   return { stdout: output.stdout, code }
 }
 
+const unconfined = (tool: string, why: string, { stderr }: ProcessOutput): Problem =>
+  new Problem(
+    'refused',
+    'NO_PERMISSION',
+    `Cannot ${why}: ${tool} would have to run unconfined: ${stderr.trim()}`,
+    'allow what it names (systemd: RestrictNamespaces=no; a container: --cap-add), or run it as another user than root',
+  )
+
+/** The first of the programs in a command that is not there. */
+async function missingOf(words: readonly string[], path: string | undefined): Promise<string | undefined> {
+  for (const word of words) if (packageOf[word] && (await which(word, path)) === undefined) return word
+  return undefined
+}
+
+/** In a namespace of its own, the program's parent tells its signal, as 128 and more, with a line of its own. */
+function endOf({ signal, stderr }: ProcessOutput, code: number, reword = (words: string) => words): End {
+  const [told] = Object.entries(constants.signals).find(([, number]) => number === code - 128) ?? []
+  const lines = stderr.trim().split('\n')
+  if (!signal && told) lines.pop()
+  return { code, signal: signal ?? told, words: reword(lines.slice(-3).join('; ')).slice(0, 500) }
+}
+
 /** What a failed program's exit means to the operator. */
-function explain(tool: string, why: string, code: number, signal: string | null, stderr: string): Problem {
-  const words = stderr.trim().split('\n').slice(-3).join('; ').slice(0, 500)
-  if (code === 127) return missingTool(tool)
+function explain(tool: string, why: string, { code, signal, words }: End): Problem {
   if (/No space left on device|ENOSPC/.test(words))
     return new Problem(
       'failed',

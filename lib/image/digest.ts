@@ -1,10 +1,9 @@
-import type { Hash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileAt } from '../host/files.ts'
 import { audience, interrupt } from '../host/interrupt.ts'
 import { refuse } from '../job/problem.ts'
-import type { Algorithm } from '../job/spec.ts'
+import { type Algorithm, algorithmOf } from '../job/spec.ts'
 
 /** Memory that hashing takes, twice: one part is hashed while the next is read. */
 const gather = 2 ** 20
@@ -32,7 +31,7 @@ export function paced<A extends unknown[]>(listener: ((...args: A) => void) | un
  * @returns bytes that there were: fewer than `length` where the file ends before
  */
 export async function hashInto(
-  hash: Hash,
+  hash: { update: (bytes: Buffer) => unknown },
   file: FileHandle,
   length: number,
   options: HashOptions = {},
@@ -56,10 +55,10 @@ export async function hashInto(
 }
 
 /**
- * The digest of a whole file, as `sha256:HEX`. Memory is bounded; the file is read once, in order.
+ * Digests of a whole file, as `sha256:HEX`: one of each algorithm. Memory is bounded; the file is read once, in order.
  * @throws {Problem} NOT_OURS when it is not a regular file; the signal's reason when aborted
  */
-export async function hashFile(path: string, algorithm: Algorithm, options: HashOptions = {}): Promise<string> {
+export async function hashFile(path: string, algorithms: Algorithm[], options: HashOptions = {}): Promise<string[]> {
   const { constants } = await import('node:fs')
   const { open } = await import('node:fs/promises')
   const { createHash } = await import('node:crypto')
@@ -68,9 +67,14 @@ export async function hashFile(path: string, algorithm: Algorithm, options: Hash
   try {
     if (!(await file.stat()).isFile())
       refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, `name a regular file: ls -ld ${path}`)
-    const hash = createHash(algorithm)
-    await hashInto(hash, file, Number.POSITIVE_INFINITY, options)
-    return `${algorithm}:${hash.digest('hex')}`
+    const hashes = algorithms.map((algorithm) => createHash(algorithm))
+    const all = {
+      update: (bytes: Buffer) => {
+        for (const hash of hashes) hash.update(bytes)
+      },
+    }
+    await hashInto(all, file, Number.POSITIVE_INFINITY, options)
+    return algorithms.map((algorithm, index) => `${algorithm}:${hashes[index]?.digest('hex')}`)
   } finally {
     await file.close()
   }
@@ -79,18 +83,25 @@ export async function hashFile(path: string, algorithm: Algorithm, options: Hash
 const known = new Map<string, string>()
 const keyOf = (path: string, algorithm: string): string => `${algorithm} ${fileAt(path)?.stamp} ${path}`
 
-/** A file's digest, by reading it once: again only when it was written to or replaced since. */
-export async function digestOf(path: string, algorithm: Algorithm): Promise<string> {
-  const key = keyOf(path, algorithm)
+/** A file's digests, by reading it once: again only when it was written to or replaced since. */
+export async function digestsOf(path: string, algorithms: Algorithm[]): Promise<string[]> {
   const total = fileAt(path)?.size
   const onProgress = (done: number) =>
     audience.tell({ type: 'progress', what: `hash ${basename(path)}`, done, ...(total === undefined ? {} : { total }) })
-  const digest = known.get(key) ?? (await hashFile(path, algorithm, { signal: interrupt.signal, onProgress }))
-  known.set(key, digest)
+  const missing = [...new Set(algorithms)].filter((algorithm) => !known.has(keyOf(path, algorithm)))
+  const keys = missing.map((algorithm) => keyOf(path, algorithm)) // of the file as it is now
+  const found = missing.length > 0 ? await hashFile(path, missing, { signal: interrupt.signal, onProgress }) : []
+  for (const [index, key] of keys.entries()) known.set(key, found[index] ?? '')
+  return algorithms.map((algorithm) => known.get(keyOf(path, algorithm)) ?? found[missing.indexOf(algorithm)] ?? '')
+}
+
+/** A file's digest, as `digestsOf`. */
+export async function digestOf(path: string, algorithm: Algorithm): Promise<string> {
+  const [digest = ''] = await digestsOf(path, [algorithm])
   return digest
 }
 
 /** Its copy was hashed, and it is as it was before it was copied: it has the same digest. */
 export function rememberDigest(path: string, stamp: string | undefined, digest: string): void {
-  if (fileAt(path)?.stamp === stamp) known.set(keyOf(path, digest.slice(0, digest.indexOf(':'))), digest)
+  if (fileAt(path)?.stamp === stamp) known.set(keyOf(path, algorithmOf(digest)), digest)
 }

@@ -51,9 +51,17 @@ export type Action =
   | { do: 'measure'; path: string; proven?: boolean }
   /**
    * Write down beside a file how it was made, with what was measured of it on the way. `stamp`: what the file has to
-   * be still; `why`: for people.
+   * be still; `by`: the program that made it, whose version is written down; `why`: for people.
    */
-  | { do: 'record'; path: string; of: string; fields: Record<string, unknown>; stamp?: string; why?: string }
+  | {
+      do: 'record'
+      path: string
+      of: string
+      fields: Record<string, unknown>
+      stamp?: string
+      by?: string
+      why?: string
+    }
   /** Flush the part, give it its name, flush the directory: from then on it is whole. `mode`: if it is to have another. */
   | { do: 'publish'; from: string; to: string; mode?: number }
   | { do: 'rename'; from: string; to: string }

@@ -122,7 +122,7 @@ export const AbsolutePath = z.string().check(
   isPrintable,
   z.refine((path) => !path.split('/').includes('..'), 'has a ".." in it'),
   // One way to write each: what a disk stands on is compared by its path.
-  z.overwrite((path) => path.replace(/\/+(\.?\/)*/g, '/').replace(/(.)\/\.?$/, '$1')),
+  z.overwrite((path) => path.replace(/\/+(\.?\/)*/g, '/').replace(/\/\.?$/, '') || '/'),
   z.meta({ format: 'path' }),
 )
 

@@ -5,6 +5,7 @@ import { declaredBy, formatOf } from '../../lib/image/image.ts'
 import { misuse } from '../../lib/job/problem.ts'
 import { Digest, described, FilePath, Format, ImageName, optional } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
+import { AllowWeak } from '../../lib/job/trust.ts'
 import { importImage } from '../steps/import-image.ts'
 
 export const imageAdd = definePipeline({
@@ -20,8 +21,9 @@ export const imageAdd = definePipeline({
     name: optional(ImageName, "name it is to have [the file's]"),
     format: optional(Format, "format of the image [by the file's name]"),
     checksum: optional(Digest, 'what its bytes must have: sha256:HEX or sha512:HEX'),
+    'allow-weak-checksum': AllowWeak,
     property: optional(
-      z.array(z.string().check(z.regex(/^[A-Za-z0-9_.:-]+=/, 'is not KEY=VALUE'))),
+      z.array(z.string().check(z.regex(/^(?!__proto__=)[A-Za-z0-9_.:-]+=\P{Cc}*$/u, 'is not KEY=VALUE, in one line'))),
       'KEY=VALUE to keep with it; may be repeated',
     ),
   }),
@@ -44,6 +46,7 @@ export const imageAdd = definePipeline({
         format,
         packing,
         checksum: job.checksum,
+        'allow-weak-checksum': job['allow-weak-checksum'],
         properties,
       }),
     ]

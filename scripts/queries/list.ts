@@ -1,4 +1,5 @@
 import * as z from 'zod/mini'
+import { oneLine } from '../../lib/cli/printable.ts'
 import { table } from '../../lib/cli/table.ts'
 import { disksOf, instanceNames, requireInstance } from '../../lib/host/instances.ts'
 import { Problem } from '../../lib/job/problem.ts'
@@ -18,11 +19,13 @@ interface Row {
 }
 
 /** What a row tells of an instance; one that cannot be read must not hide the others. */
-function rowOf(instances: string, name: string): Row {
+async function rowOf(instances: string, name: string): Promise<Row> {
   try {
     const { root, ephemeral, swap, image } = requireInstance(instances, name)
-    const actualSize = sum(disksOf(instances, name).map((disk) => disk.actualSize))
-    return { name, image: image.name, root, ephemeral, swap, actualSize }
+    const disks = await disksOf(instances, name)
+    const actualSize = sum(disks.map((disk) => disk.actualSize))
+    const [problem] = disks.flatMap((disk) => disk.problem ?? [])
+    return { name, image: image.name, root, ephemeral, swap, actualSize, ...(problem === undefined ? {} : { problem }) }
   } catch (problem) {
     if (problem instanceof Problem) return { name, problem: problem.message }
     throw problem
@@ -34,7 +37,7 @@ export const list = defineQuery({
   summary: 'List the instances',
   job: z.strictObject({}),
   run: async (_, { instances }) => {
-    const rows = instanceNames(instances).map((name) => rowOf(instances, name))
+    const rows = await Promise.all(instanceNames(instances).map((name) => rowOf(instances, name)))
     const size = (bytes: number | undefined) => (bytes === undefined ? '-' : formatSize(bytes))
     const cells = rows.map((row) => [
       row.name,
@@ -46,6 +49,10 @@ export const list = defineQuery({
     ])
     const problems = rows.flatMap(({ problem }) => problem ?? [])
     const text = rows.length > 0 ? [table(['NAME', 'IMAGE', 'ROOT', 'EPHEMERAL', 'SWAP', 'ON DISK'], cells)] : []
-    return { data: { instances: rows }, text: [...text, ...problems].join('\n'), ok: problems.length === 0 }
+    return {
+      data: { instances: rows },
+      text: [...text, ...problems.map(oneLine)].join('\n'),
+      ok: problems.length === 0,
+    }
   },
 })

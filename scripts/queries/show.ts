@@ -1,8 +1,10 @@
 import * as z from 'zod/mini'
-import { baseAt } from '../../lib/host/bases.ts'
+import { oneLine } from '../../lib/cli/printable.ts'
+import { type Base, baseAt } from '../../lib/host/bases.ts'
 import { disksOf, requireInstance } from '../../lib/host/instances.ts'
 import { instanceOf } from '../../lib/job/layout.ts'
 import { defineQuery } from '../../lib/job/query.ts'
+import type { DiskResult } from '../../lib/job/result.ts'
 import { described, formatSize, InstanceName } from '../../lib/job/spec.ts'
 
 export const show = defineQuery({
@@ -12,9 +14,10 @@ export const show = defineQuery({
   job: z.strictObject({ name: described(InstanceName, 'name of the instance') }),
   run: async ({ name }, { instances }) => {
     const { version: _, ...record } = requireInstance(instances, name)
-    const disks = disksOf(instances, name).map((disk) => {
+    const disks = (await disksOf(instances, name)).map((disk) => {
       const base = disk.backing === undefined ? undefined : baseAt(disk.backing)
-      return { ...disk, ...(base ? { backingVirtualSize: base.size, backingActualSize: base.allocated } : {}) }
+      const facts: BaseFacts = base ? factsOf(base) : {}
+      return { ...disk, ...facts }
     })
     const wish = [
       ['image', record.image.name],
@@ -29,14 +32,39 @@ export const show = defineQuery({
       .filter(([, value]) => value !== undefined)
       .map(([what, value]) => `  ${`${what}:`.padEnd(11)}${value}`)
     const chains = disks.flatMap((disk) => [
-      `  ${disk.name} (${disk.format}, ${formatSize(disk.virtualSize)}, ${formatSize(disk.actualSize)} on disk)`,
+      `  ${disk.name} (${sizesOf(disk)})`,
       ...(disk.backing === undefined ? [] : [`  └─ ${disk.backing} (${baseFacts(disk)})`]),
+      ...(disk.problem === undefined ? [] : [`  └─ ${disk.problem}`]),
     ])
-    return { data: { ...record, disks }, text: [name, ...wish, ...chains].join('\n') }
+    const ok = disks.every(({ problem }) => problem === undefined)
+    return { data: { ...record, disks }, text: [name, ...wish, ...chains].map(oneLine).join('\n'), ok }
   },
 })
 
-const baseFacts = (disk: { backingVirtualSize?: number; backingActualSize?: number }): string =>
+const sizesOf = ({ format, virtualSize, actualSize }: DiskResult): string =>
+  [
+    format === 'unknown' ? 'format unknown' : format,
+    ...(virtualSize === undefined ? [] : [formatSize(virtualSize)]),
+    `${formatSize(actualSize)} on disk`,
+  ].join(', ')
+
+interface BaseFacts {
+  backingVirtualSize?: number
+  backingActualSize?: number
+  /** Why it is quarantined. */
+  backingProblem?: string
+}
+
+const factsOf = ({ size, allocated, record }: Base): BaseFacts => ({
+  backingVirtualSize: size,
+  backingActualSize: allocated,
+  ...(record?.quarantined ? { backingProblem: record.quarantined.why } : {}),
+})
+
+const baseFacts = (disk: BaseFacts): string =>
   disk.backingVirtualSize === undefined
     ? 'MISSING: the guest cannot start'
-    : `raw, ${formatSize(disk.backingVirtualSize)}, ${formatSize(disk.backingActualSize ?? 0)} on disk`
+    : [
+        `raw, ${formatSize(disk.backingVirtualSize)}, ${formatSize(disk.backingActualSize ?? 0)} on disk`,
+        ...(disk.backingProblem === undefined ? [] : [`QUARANTINED: ${disk.backingProblem}`]),
+      ].join('; ')

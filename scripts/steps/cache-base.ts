@@ -51,11 +51,12 @@ export const cacheBase = defineStep({
     const originals = isProven ? { image: { path: from, format, ceiling: image_ceiling } } : {}
     const proof = await proofOf(base, found, originals)
     const facts = { base: found, proof, leftovers, file, free, ceiling: image_ceiling }
-    if (found) return { ...facts, tool: '', data: 0, isDirect: false }
+    if (found) return { ...facts, data: 0, isDirect: false }
     const { dataSize } = await import('../../lib/host/qemu-img.ts')
-    const { toolVersion } = await import('../../lib/host/ask.ts')
+    const { requireProgram } = await import('../../lib/host/ask.ts')
+    await requireProgram('qemu-img')
     const data = isProven ? await dataSize(from, format) : (file?.size ?? 0)
-    return { ...facts, tool: await toolVersion('qemu-img'), data, isDirect: isDirectAt(dirname(base)) }
+    return { ...facts, data, isDirect: isDirectAt(dirname(base)) }
   },
   plan(input, found): Action[] {
     const { from, digest, format, packing, base, id, size, stamp, content, bwlimit } = input
@@ -104,8 +105,7 @@ export const cacheBase = defineStep({
     }
     actions.push({ do: 'examine', path: image, format, ceiling: found.ceiling, name })
     if (checkable.includes(format)) actions.push({ do: 'check', path: image, format, name })
-    const { tool } = found
-    const made = { ...identity, digest, format, packing, sourceSize: size ?? found.file?.size, tool }
+    const made = { ...identity, digest, format, packing, sourceSize: size ?? found.file?.size }
     // Of a download only its own size is known beforehand.
     const known = isLocal ? found.data : size
     const convert = convertToRaw(image, format, converted, found.isDirect)
@@ -126,6 +126,7 @@ export const cacheBase = defineStep({
         path: recordOf(base),
         of: converted,
         fields: { ...made, arguments: format === 'raw' ? [] : convert, reader: readerVersion },
+        by: 'qemu-img',
       },
       { do: 'publish', from: converted, to: base },
     )

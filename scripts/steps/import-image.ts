@@ -10,7 +10,7 @@ import { imageLock, partOf, recordOf, unpackedOf } from '../../lib/job/layout.ts
 import { refuse } from '../../lib/job/problem.ts'
 import {
   AbsolutePath,
-  type Algorithm,
+  algorithmOf,
   Digest,
   described,
   Format,
@@ -20,6 +20,7 @@ import {
   withDefault,
 } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
+import { AllowWeak, requireStrong, weaknessOf } from '../../lib/job/trust.ts'
 
 const nameTheFile = (file: string): string => `name the file itself: readlink -f ${file}`
 
@@ -45,29 +46,34 @@ export const importImage = defineStep({
       format: described(Format, 'format of the image'),
       packing: optional(Packing, 'how the file is packed'),
       checksum: optional(Digest, 'what its bytes must have: sha256:HEX or sha512:HEX'),
+      'allow-weak-checksum': AllowWeak,
       properties: withDefault(z.record(z.string(), z.string()), {}, 'kept with it'),
     }),
-  locks: ({ name }) => [imageLock(name)],
+  locks: ({ directory, name }) => [imageLock(directory, name)],
+  warnings: ({ file, checksum, 'allow-weak-checksum': allowed }) =>
+    checksum === undefined ? [] : weaknessOf({ name: file, digest: checksum }, allowed),
   inspect: async ({ file, directory, name, format, packing, checksum }, { image_ceiling }) => {
     const target = `${directory}/${name}.${format}${packing ? `.${packing}` : ''}`
     const [record, source, kept] = [recordIn(directory, name), fileAt(file, nameTheFile(file)), fileAt(target)]
     const known = record && fileAt(`${directory}/${record.file}`) ? record : undefined
-    const { digestOf } = await import('../../lib/image/digest.ts')
-    const hash = (algorithm = '') => digestOf(file, algorithm as Algorithm)
+    const wanted = [known?.digest, checksum].flatMap((digest) => (digest === undefined ? [] : algorithmOf(digest)))
+    const { digestsOf } = await import('../../lib/image/digest.ts')
+    const digests = known && source ? await digestsOf(file, wanted) : []
     return {
       target,
       record,
       known,
       source,
       kept,
-      digest: known && source ? await hash(known.digest.split(':')[0]) : undefined,
-      proof: known && source && checksum ? await hash(checksum.split(':')[0]) : checksum,
+      digest: digests[0],
+      proof: checksum && digests.length > 0 ? digests.at(-1) : checksum,
       free: freeSpace(directory),
       ceiling: image_ceiling,
       leftovers: [partOf(target), unpackedOf(target)].filter((path) => fileAt(path)),
     }
   },
-  plan({ file, directory, name, format, packing, checksum, properties }, found): Action[] {
+  plan({ file, directory, name, format, packing, checksum, properties, ...allow }, found): Action[] {
+    if (checksum) requireStrong({ name: file, digest: checksum }, allow['allow-weak-checksum'])
     const { target, record, known, source, kept, ceiling } = found
     if (!source) refuse('IMAGE_NOT_FOUND', `Cannot add "${file}": there is no such file`, 'name a file that exists')
     if (checksum !== found.proof)
@@ -101,7 +107,7 @@ export const importImage = defineStep({
     const expected = checksum ? { digest: checksum } : {}
     const fields = { name, file: target.slice(directory.length + 1), format, packing, properties }
     return [
-      { do: 'mkdir', path: directory, mode: 0o755 },
+      { do: 'mkdir', path: directory, mode: 0o755, operators: true },
       inPlace
         ? { do: 'verify', path: file, ...expected }
         : { do: 'copy', from: file, to: copy, size: source.allocated, ...expected },

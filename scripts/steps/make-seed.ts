@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { fileAt, ownNamesIn, readOperatorsBytes } from '../../lib/host/files.ts'
+import { fileAt, ownFileAt, ownNamesIn, readOperatorsBytes } from '../../lib/host/files.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { partOf } from '../../lib/job/layout.ts'
 import { AbsolutePath, described, FilePath, optional } from '../../lib/job/spec.ts'
@@ -28,7 +28,7 @@ export const makeSeed = defineStep({
       hostname: described(z.string(), 'name that the guest is to have'),
     }),
   inspect: async ({ seed, ...given }) => ({
-    seed: fileAt(seed),
+    seed: ownFileAt(seed),
     staged: ownNamesIn(`${seed}.d`),
     leftover: fileAt(partOf(seed)) !== undefined,
     maker: fileAt(seed) ? [] : await isoMaker(),

@@ -14,7 +14,7 @@ export const removeImage = defineStep({
       directory: described(AbsolutePath, 'directory of the store'),
       name: described(ImageName, 'name of the image'),
     }),
-  locks: ({ name }) => [imageLock(name)],
+  locks: ({ directory, name }) => [imageLock(directory, name)],
   inspect: async ({ directory, name }) => {
     const record = recordIn(directory, name)
     return { record, file: record && fileAt(`${directory}/${record.file}`) && `${directory}/${record.file}` }

@@ -93,7 +93,7 @@ What is wrong is named with where it came from:
     remedy: see what it may be: cowhand schema | jq '."$defs".settings'
   [2]
   $ cowhand list --store dir:srv
-  cowhand: Cannot read --store "dir:srv": it is not dir:/PATH
+  cowhand: Cannot read --store "dir:srv": it is not dir:/PATH, glance, or glance:URL without a password
     remedy: see what it may be: cowhand schema | jq '."$defs".settings'
   [2]
   $ cowhand list --config nothere.yaml

@@ -33,6 +33,7 @@ What it made has the modes that it should have:
   755 images
   644 images/debian.json
   644 images/debian.qcow2
+  755 images/locks
 
 An error is said, and only that:
 

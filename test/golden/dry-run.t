@@ -126,6 +126,7 @@ To delete is planned without a question:
 
   $ cowhand delete web1 --dry-run | norm
   remove-instance: planned
+    touch the records of its bases
     remove ./instances/web1/console.log
     remove ./instances/web1/disk
     remove ./instances/web1/disk.config

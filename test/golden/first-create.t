@@ -96,12 +96,15 @@ The domain has the disks in their places:
     <uuid><uuid></uuid>
         <driver name='qemu' type='qcow2' cache='none'/>
         <source file='./instances/web1/disk'/>
+          <source file='./instances/_base/<sha1>'>
         <target dev='vda' bus='virtio'/>
         <driver name='qemu' type='qcow2' cache='none'/>
         <source file='./instances/web1/disk.local'/>
+          <source file='./instances/_base/ephemeral_0_1_linux'>
         <target dev='vdb' bus='virtio'/>
         <driver name='qemu' type='qcow2' cache='none'/>
         <source file='./instances/web1/disk.swap'/>
+          <source file='./instances/_base/swap_256'>
         <target dev='vdc' bus='virtio'/>
         <driver name='qemu' type='raw'/>
         <source file='./instances/web1/disk.config'/>
@@ -184,6 +187,7 @@ Something is destroyed only when somebody says so:
   [3]
   $ cowhand delete web1 --yes --verbose | norm
   remove-instance: changed
+    touch the records of its bases
     remove ./instances/web1/console.log
     remove ./instances/web1/disk
     remove ./instances/web1/disk.config

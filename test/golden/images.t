@@ -26,6 +26,7 @@ The store keeps images, each under a name that you give it and with a digest tha
   $ ls images
   debian-12.json
   debian-12.qcow2
+  locks
   $ jq -c '[.version, .name, .file, .format, .virtualSize, .properties]' images/debian-12.json
   [1,"debian-12","debian-12.qcow2","qcow2",8388608,{"os_distro":"debian","arch":"x86_64"}]
   $ cmp debian.qcow2 images/debian-12.qcow2
@@ -56,15 +57,16 @@ sha256 or a sha512:
     remedy: get the file again, or ask its maker for the right checksum
   [3]
   $ cowhand image add debian.qcow2 --name copy --checksum sha512:$(sha512sum <debian.qcow2 | cut -d ' ' -f 1)
-  $ cowhand image add debian.qcow2 --name copy --checksum md5:d41d8cd98f00b204e9800998ecf8427e
-  cowhand: Cannot read --checksum "md5:d41d8cd98f00b204e9800998ecf8427e": it is not sha256:HEX or sha512:HEX
-    remedy: see what it may be: cowhand image add --help
-  [2]
+  $ cowhand image add debian.qcow2 --name copy --checksum md5:d41d8cd98f00b204e9800998ecf8427e |& norm
+  cowhand: Cannot use image "./debian.qcow2": only md5 vouches for its bytes, and that can be forged
+    remedy: give a better one: --checksum sha256:HEX; or take it all the same: --allow-weak-checksum
+  [3]
   $ ls images
   copy.json
   copy.qcow2
   debian-12.json
   debian-12.qcow2
+  locks
 
 Formats
 -------

@@ -123,7 +123,7 @@ The whole form is a JSON schema, for editors and other programs:
   https://json-schema.org/draft/2020-12/schema
   event job result settings
   $ jq -r '[."$defs".job.oneOf[].properties.task.const] | map(select(startswith("step") | not)) | join(", ")' schema.json
-  create, delete, image add, image remove, list, show, image list, image show, doctor
+  cache clean, cache prefetch, cache verify, create, delete, image add, image remove, list, show, cache list, image list, image show, doctor
   $ jq -c '."$defs".job.oneOf[] | select(.properties.task.const == "create") | .required, .additionalProperties' schema.json
   ["task","name","image","root"]
   false

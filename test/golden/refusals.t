@@ -212,7 +212,7 @@ An image comes from elsewhere and is not trusted. It has to be what it is declar
     remedy: see what it may be: cowhand image add --help
   [2]
   $ cowhand image add debian.qcow2 --property os
-  cowhand: Cannot read --property "os": it is not KEY=VALUE
+  cowhand: Cannot read --property "os": it is not KEY=VALUE, in one line
     remedy: see what it may be: cowhand image add --help
   [2]
   $ cowhand create web2 --image debian --root 1G --checksum sha256:$(printf '%064d' 0) |& norm
@@ -351,7 +351,7 @@ A base that something wrote to would give wrong data to each of its instances:
   $ echo x >>"$base"
   $ cowhand create web1 --image debian --root 1G --swap 16M |& norm
   cowhand: Cannot use base "./instances/_base/<sha1>": it has 8388610 bytes, and was made with 8388608
-    remedy: something wrote to it; see which instances stand on it before you move it away: cowhand list
+    remedy: find out what is in it and who stands on it: cowhand cache verify <sha1>
   [3]
   $ truncate -s 8M "$base"
   $ cowhand create web1 --image debian --root 1G --swap 16M
@@ -391,7 +391,7 @@ Without the right to write:
     remedy: run it as root, or choose --instances and --store that you may write to
   [3]
   $ powerless cowhand image add debian.qcow2 --store "dir:$PWD/ours" |& norm
-  cowhand: Cannot use "./ours/debian.qcow2.part": permission denied
+  cowhand: Cannot use "./ours/locks": permission denied
     remedy: run it as root, or choose --instances and --store that you may write to
   [3]
   $ chmod 000 ours

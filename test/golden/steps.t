@@ -5,26 +5,33 @@ put a row together that cowhand does not know.
   $ cowhand steps
   NAME                 WHAT IT DOES
   cache-base           Make a raw base in the cache from an image: fetch, verify, examine, convert, publish
+  clean-bases          Remove bases that nobody needs, and what was left half-made
   create-overlay       Put a copy-on-write disk on a base
   define-domain        Make the domain known to libvirt
   extend-base          Make a copy of a base in the size of a disk (only for base_layout: sized)
+  fetch-disk           Make a disk from a delta snapshot: fetch its copy-on-write part, examine it, put it on our own base
   import-image         Take an image file into the directory store: copy, hash, examine, record
   make-ephemeral-base  Make the base of ephemeral disks of one size: an empty file system labelled ephemeral0
   make-seed            Make the seed CD that cloud-init reads (NoCloud)
   make-swap-base       Make the base of swap disks of one size
+  note-bases           Note which bases are in use, and begin to count the time of those that another tool made
   record-instance      Write down what an instance is to be (instance.json), and its disks' formats (disk.info)
   remove-image         Remove an image from the directory store; bases made of it stay
   remove-instance      Remove an instance's directory: the files that cowhand made, never a base
   start-domain         Start the guest
   stop-domain          Switch the guest off at once, as by pulling the plug
   undefine-domain      Make libvirt forget the domain; its disks stay
+  verify-base          Read a base again, compare it with its record and its image, and quarantine it where it differs
   write-domain         Write the domain's definition (libvirt.xml) and an empty console.log
   $ cowhand pipelines
-  NAME          WHAT IT DOES
-  create        Create an instance: base, disks, domain
-  delete        Delete an instance: its domain and its disks, never a base
-  image add     Add an image file to the store
-  image remove  Remove an image from the store; bases made of it stay
+  NAME            WHAT IT DOES
+  cache clean     Remove bases that nobody has needed for a while, and what was left half-made
+  cache prefetch  Make the bases of images before they are needed
+  cache verify    Read bases again, compare them with what they were made of, and quarantine what differs
+  create          Create an instance: base, disks, domain
+  delete          Delete an instance: its domain and its disks, never a base
+  image add       Add an image file to the store
+  image remove    Remove an image from the store; bases made of it stay
   $ cowhand step create-overlay --help | sed '/^Everywhere/,$d'
   cowhand step create-overlay [flags]
   
@@ -146,6 +153,7 @@ and of `delete` and `image remove`:
   $ cowhand step remove-image --directory $PWD/images --name debian
   $ ls instances images | norm
   images:
+  locks
   
   instances:
   _base

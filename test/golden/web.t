@@ -9,7 +9,7 @@ SHA256SUMS beside it.
 Nothing vouches for it:
 
   $ cowhand create web1 --image $url/debian.qcow2 --root 2G |& norm
-  cowhand: Cannot use "http://127.0.0.1:<port>/debian.qcow2": nothing vouches for its bytes, there is no SHA256SUMS beside it that names debian.qcow2
+  cowhand: Cannot use "http://127.0.0.1:<port>/debian.qcow2": nothing vouches for its bytes, there is no SHA512SUMS or SHA256SUMS beside it that names debian.qcow2
     remedy: give its checksum: --checksum sha256:HEX
   [3]
   $ ls

@@ -1,9 +1,10 @@
 # The first process of a host of the lab (host.ts starts it, as root, in namespaces of its own): gives it its own
 # places to write to, starts libvirt, says "ready", and stays until its standard input is closed. When it ends, the
 # kernel ends every process of the host. It must stay a shell that reaps: libvirt waits for a dead QEMU to be gone.
-# Usage: bash host.sh DIRECTORY NAME
+# Usage: bash host.sh DIRECTORY NAME USER GROUP
 set -eu
 directory=$1
+user=$3 group=$4
 hostname "$2"
 ip link set lo up
 
@@ -14,6 +15,7 @@ for place in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libv
   mount --bind "$own" "$place"
 done
 mkdir -p /run/lock /var/lib/libvirt/qemu
+chown "$user:$group" /var/lib/libvirt/qemu # as Debian's package does
 
 cat >/etc/libvirt/libvirtd.conf <<CONF
 auth_unix_rw = "none"
@@ -21,8 +23,8 @@ host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
 CONF
 cat >/etc/libvirt/qemu.conf <<CONF
 security_driver = "none"
-user = "root"
-group = "root"
+user = "$user"
+group = "$group"
 remember_owner = 0
 cgroup_controllers = [ ]
 namespaces = [ ]

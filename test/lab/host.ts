@@ -32,15 +32,16 @@ const patience = 60
 /**
  * Start a host: mount, process, network and name spaces in which libvirt has /run, /etc/libvirt and its places below
  * /var for itself; all other files are the machine's own. It ends with `stop`, and with this process, however that ends.
+ * @param qemu who guests run as; libvirt gives the files that it thinks theirs to that user (dynamic ownership)
  * @throws {Error} when this is not root, or libvirtd does not come up
  */
-export async function startHost(name = 'host'): Promise<Host> {
+export async function startHost(name = 'host', qemu = { user: 'root', group: 'root' }): Promise<Host> {
   if (process.getuid?.() !== 0)
     throw new Error('Cannot start a host of the lab: only root may. Run it by sudo, or in a container as root')
   const directory = mkdtempSync(join(tmpdir(), `cowhand-lab-${name}-`))
   // Two ways to its end: its input closes when we are gone, and the kernel kills it (and with it the whole host).
   const unshare = ['unshare', '--mount', '--uts', '--ipc', '--net', '--pid', '--fork', '--kill-child', '--mount-proc']
-  const init = ['bash', '--norc', join(import.meta.dirname, 'host.sh'), directory, name]
+  const init = ['bash', '--norc', join(import.meta.dirname, 'host.sh'), directory, name, qemu.user, qemu.group]
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...unshare, '--propagation', 'private', ...init], {
     env: clean,
     stdio: ['pipe', 'pipe', 'pipe'],

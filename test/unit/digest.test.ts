@@ -17,22 +17,32 @@ for (const size of [0, 1, 2 ** 20 - 1, 2 ** 20, 2 ** 20 + 1, 5_000_000])
   test(`a file of ${size} bytes has the digests that coreutils give`, async () => {
     const path = join(dir, `f${size}`)
     writeFileSync(path, Buffer.alloc(size, 'cowhand'))
-    assert.equal(await hashFile(path, 'sha256'), `sha256:${sha256sum(path)}`)
-    assert.equal(await hashFile(path, 'sha512'), `sha512:${sha512sum(path)}`)
+    assert.deepEqual(await hashFile(path, ['sha256']), [`sha256:${sha256sum(path)}`])
+    assert.deepEqual(await hashFile(path, ['sha512']), [`sha512:${sha512sum(path)}`])
   })
+
+test('several digests take one read', async () => {
+  const path = join(dir, 'several')
+  writeFileSync(path, Buffer.alloc(3_000_000, 'cowhand'))
+  const told: number[] = []
+  const digests = await hashFile(path, ['sha256', 'md5'], { onProgress: (done) => told.push(done) })
+  const [md5] = execFileSync('md5sum', [path], { encoding: 'utf8' }).split(' ')
+  assert.deepEqual(digests, [`sha256:${sha256sum(path)}`, `md5:${md5}`])
+  assert.deepEqual([...new Set(told)], [...told], 'each byte is told once')
+})
 
 test('holes are hashed as zeros', async () => {
   const path = join(dir, 'sparse')
   writeFileSync(path, 'beginning')
   truncateSync(path, 10_000_000)
-  assert.equal(await hashFile(path, 'sha256'), `sha256:${sha256sum(path)}`)
+  assert.deepEqual(await hashFile(path, ['sha256']), [`sha256:${sha256sum(path)}`])
 })
 
 test('progress ends with the size', async () => {
   const path = join(dir, 'progress')
   writeFileSync(path, Buffer.alloc(3_000_000))
   const told: number[] = []
-  await hashFile(path, 'sha256', { onProgress: (done) => told.push(done) })
+  await hashFile(path, ['sha256'], { onProgress: (done) => told.push(done) })
   assert.equal(told.at(-1), 3_000_000)
 })
 
@@ -40,7 +50,7 @@ test('an abort ends it with the reason', async () => {
   const path = join(dir, 'aborted')
   writeFileSync(path, Buffer.alloc(3_000_000))
   const controller = new AbortController()
-  const hashing = hashFile(path, 'sha256', { signal: controller.signal })
+  const hashing = hashFile(path, ['sha256'], { signal: controller.signal })
   controller.abort(new Error('the reason'))
   await assert.rejects(hashing, /the reason/)
 })
@@ -48,7 +58,7 @@ test('an abort ends it with the reason', async () => {
 test('a FIFO is refused, not waited for', async () => {
   const path = join(dir, 'fifo')
   execFileSync('mkfifo', [path])
-  await assert.rejects(hashFile(path, 'sha256'), { code: 'NOT_OURS' })
+  await assert.rejects(hashFile(path, ['sha256']), { code: 'NOT_OURS' })
 })
 
 const a256 = 'a'.repeat(64)
@@ -64,6 +74,9 @@ const sums: { when: string; text: string; is: string | undefined; name?: string 
   { when: 'the name has ./ before it', text: `${a256}  ./image\n`, is: `sha256:${a256}` },
   { when: 'the name has spaces', text: `${a256}  an image\n`, is: `sha256:${a256}`, name: 'an image' },
   { when: 'BSD style', text: `SHA256 (image) = ${a256}\n`, is: `sha256:${a256}` },
+  { when: 'both are given', text: `SHA256 (image) = ${a256}\nSHA512 (image) = ${a512}\n`, is: `sha512:${a512}` },
+  { when: 'beside a sha1', text: `SHA1 (image) = ${'a'.repeat(40)}\nSHA256 (image) = ${a256}\n`, is: `sha256:${a256}` },
+  { when: 'a sha1 alone is not believed', text: `SHA1 (image) = ${'a'.repeat(40)}\n`, is: undefined },
   { when: 'BSD style, sha512', text: `SHA512 (image) = ${a512}\n`, is: `sha512:${a512}` },
   {
     when: 'inside a PGP signature',

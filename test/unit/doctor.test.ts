@@ -43,12 +43,13 @@ describe('doctor', { concurrency: false }, () => {
     assert.match(renderDoctor(checks), /^create: ready$/m)
     assert.equal(find(checks, 'emulation').status, 'ok')
     assert.match(find(checks, 'instances').found ?? '', /can be made$/)
+    assert.equal(find(checks, 'sandbox').found, 'qemu-img has limits, and is a user of its own without network')
     for (const name of ['kvm', 'libvirt', 'space', 'reflink', 'O_DIRECT']) find(checks, name)
     assert.deepEqual(readdirSync(directory), [])
   })
 
   it('says what is missing, what needs it and how to mend it', async () => {
-    const path = await pathWith('some', ['qemu-img', 'setpriv', 'flock', 'mke2fs', 'xorriso', 'cp'])
+    const path = await pathWith('some', ['qemu-img', 'setpriv', 'unshare', 'nice', 'flock', 'mke2fs', 'xorriso', 'cp'])
     const checks = await doctor(settings(), { path })
     assert.deepEqual(find(checks, 'mkfs.xfs'), {
       name: 'mkfs.xfs',

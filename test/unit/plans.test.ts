@@ -37,7 +37,6 @@ plans(
     file: facts(300 * MiB),
     free: 10 * GiB,
     ceiling: 8 * GiB,
-    tool: 'qemu-img 7.2.0',
     data: GiB,
     isDirect: false,
   },
@@ -419,7 +418,7 @@ plans(
   ],
 )
 
-const maker = (argv: string[]): Maker & { tool: string } => ({ argv, deterministic: true, tool: 'mkfs 1.0' })
+const maker = (argv: string[]): Maker => ({ argv, deterministic: true })
 const ephemeral = '/i/_base/ephemeral_0_1_linux'
 plans(
   makeEphemeralBase,

@@ -130,6 +130,7 @@ let stopAt: number | undefined
 const served: number[] = []
 
 let fromStore: string[]
+let fromDelta: string[]
 let bigFromStore: string[]
 let fromWeb: string[]
 
@@ -155,8 +156,22 @@ before(async () => {
     ])
     assert.equal(added.status, 0, added.stderr)
   }
+  const base = createHash('sha1')
+    .update(JSON.parse(readFileSync(join(images, 'small.json'), 'utf8')).digest)
+    .digest('hex')
+  const delta = join(here, 'delta.qcow2')
+  const raw = join(here, 'raw')
+  sh('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', join(here, 'small.qcow2'), raw)
+  sh('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', raw, delta, '1G')
+  sh('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x77 1M 300k', delta)
+  sh('qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', base, delta)
+  const properties = ['image_type=snapshot', `base_image_id_sha1=${base}`].flatMap((pair) => ['--property', pair])
+  const store = ['--instances', instances, '--store', `dir:${images}`]
+  const taken = await run(binary, [...store, 'image', 'add', delta, ...properties])
+  assert.equal(taken.status, 0, taken.stderr)
   const { digest } = JSON.parse(readFileSync(join(images, 'big.json'), 'utf8'))
   fromStore = arguments_(['--image', 'small'])
+  fromDelta = arguments_(['--image', 'delta'])
   bigFromStore = arguments_(['--image', 'big'])
   fromWeb = arguments_([
     '--image',
@@ -188,16 +203,20 @@ async function undisturbed(words: string[]): Promise<{ whole: Record<string, str
   return { whole: tree(), actions: told }
 }
 
-test('create from the store, killed at every action, ends the same', async () => {
-  const { whole, actions } = await undisturbed(fromStore)
-  assert.ok(actions.length > 30, actions.join('\n'))
-  for (let at = 1; at <= actions.length; at += 1) {
-    clear()
-    const killed = await run(suicidal, fromStore, { KILL_AT: String(at) })
-    assert.equal(killed.signal, 'SIGKILL', `at ${actions[at - 1]}: ${killed.stderr}`)
-    await recovers(fromStore, whole)
-  }
-})
+for (const [what, words] of [
+  ['an image of the store', () => fromStore],
+  ['a delta snapshot', () => fromDelta],
+] as const)
+  test(`create from ${what}, killed at every action, ends the same`, async () => {
+    const { whole, actions } = await undisturbed(words())
+    assert.ok(actions.length > 30, actions.join('\n'))
+    for (let at = 1; at <= actions.length; at += 1) {
+      clear()
+      const killed = await run(suicidal, words(), { KILL_AT: String(at) })
+      assert.equal(killed.signal, 'SIGKILL', `at ${actions[at - 1]}: ${killed.stderr}`)
+      await recovers(words(), whole)
+    }
+  })
 
 for (const [what, pattern] of Object.entries({
   convert: /^qemu-img convert/,

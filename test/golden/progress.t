@@ -131,7 +131,7 @@ A base in the making is worth waiting for, an hour by default; then it is there,
     remedy: wait for it, or ask again with --lock-wait SECONDS
   [4]
   $ create web2 --verbose >waited 2>&1 & other=$!
-  $ until grep -q waiting waited; do sleep 0.02; done; kill -CONT $task
+  $ until grep -qs waiting waited; do sleep 0.02; done; kill -CONT $task
   $ wait $task && wait $other && grep -v '^ ' waited | norm
   cowhand: waiting for base.<sha1>: pid <pid> on <host> has it for "create web1" since <time>
   root disk: create from the whole image

@@ -382,3 +382,67 @@ for (const { when, env, then, says = /./ } of trust)
     if (ran.code === 0) await assertMade(instances, 'vm1', ids['debian'] ?? '', source)
     else assert.deepEqual(filesIn(instances), [])
   })
+
+/** What a guest of `debian` wrote, alone; its backing file is a plain base name. */
+async function makeDelta(on: string): Promise<{ delta: string; truth: string; base: string }> {
+  const instances = fresh()
+  await good(['create', 'guest', '--image', on, '--root', '64M'], alice, instances)
+  const base = await baseName(on)
+  const disk = join(instances, 'guest/disk')
+  tell('qemu-io', '-f', 'qcow2', '-c', 'write -P 0x77 8M 300k', disk)
+  const [delta, truth] = [file('delta.qcow2'), file('truth')]
+  tell('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', disk, truth)
+  tell('cp', disk, delta)
+  tell('qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', base, delta)
+  return { delta, truth, base }
+}
+
+for (const [whose, base, as, works] of [
+  ['its own project', 'debian', 'alice', true],
+  ['another project, which made it public', 'public', 'alice', true],
+  ['another project', 'debian', 'bob', false],
+] as const)
+  test(`a delta snapshot on an image of ${whose} is ${works ? 'made a disk' : 'refused'}`, async () => {
+    const on = ids[base] ?? ''
+    const made = await makeDelta(on)
+    const properties = { image_type: 'snapshot', base_image_id_sha1: made.base }
+    const wanted = { name: `snap-${base}-${as}`, disk_format: 'qcow2', file: made.delta, properties }
+    // An admin sees the images of all projects: what its owner may use is for cowhand to ask.
+    const id = await image({ ...wanted, visibility: 'private' }, as)
+    const instances = fresh()
+    const ran = await cowhand(['create', 'vm', '--image', id, '--root', '128M'], cloud.env('admin'), instances)
+    if (!works) {
+      assert.deepEqual(outcome(ran), [3, 'IMAGE_REJECTED'])
+      assert.match(ran.error?.message ?? '', /its base belongs to another project/)
+      assert.deepEqual(filesIn(instances), [])
+      return
+    }
+    assert.equal(ran.code, 0, ran.error?.message)
+    const disk = join(instances, 'vm/disk')
+    tell('qemu-img', 'check', '-f', 'qcow2', disk)
+    tell('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', disk, made.truth)
+    const info = JSON.parse(tell('qemu-img', 'info', '--output=json', '-f', 'qcow2', disk))
+    assert.deepEqual(
+      [info['full-backing-filename'], info['virtual-size']],
+      [join(instances, '_base', made.base), 128 * MiB],
+    )
+    assert.equal(
+      (await good(['create', 'vm', '--image', id, '--root', '128M'], cloud.env('admin'), instances)).changed,
+      false,
+    )
+  })
+
+test('a delta snapshot whose base is gone from Glance is made where the base is in the cache, and nowhere else', async () => {
+  const on = await image(qcow2('short-lived'))
+  const made = await makeDelta(on)
+  const properties = { image_type: 'snapshot', base_image_id_sha1: made.base }
+  const id = await image({ name: 'orphan', disk_format: 'qcow2', file: made.delta, properties })
+  const instances = fresh()
+  await good(['cache', 'prefetch', id], alice, instances)
+  assert.deepEqual(filesIn(instances), [`_base/${made.base}`, `_base/${made.base}.json`])
+  await cloud.remove(on)
+  const create = ['create', 'vm', '--image', id, '--root', '64M']
+  assert.deepEqual(outcome(await cowhand(create, alice)), [3, 'IMAGE_NOT_FOUND'])
+  await good(create, alice, instances)
+  tell('qemu-img', 'compare', '-f', 'qcow2', '-F', 'raw', join(instances, 'vm/disk'), made.truth)
+})

@@ -1,4 +1,3 @@
-import { lstatSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Originals, Proof } from '../image/proof.ts'
 import type { Action } from '../job/action.ts'
@@ -6,7 +5,7 @@ import { BaseRecord } from '../job/base.ts'
 import { baseOfFile, convertedOf, isBaseFile, partOf, quarantineOf, recordOf, unpackedOf } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import { algorithmOf } from '../job/spec.ts'
-import { type FileFacts, fileAt, ownNamesIn, requireNoLink, textAt } from './files.ts'
+import { type FileFacts, fileAt, ownFileAt, ownNamesIn, requireNoLink, textAt } from './files.ts'
 
 /** A base with its name, and what is known of it; one of another tool has no record until cowhand meets it. */
 export interface Base extends FileFacts {
@@ -36,20 +35,22 @@ export function baseAt(base: string): Base | undefined {
  */
 export function baseFileAt(base: string): FileFacts | undefined {
   requireNoLink(dirname(base))
-  const facts = fileAt(base)
-  if (facts && lstatSync(base).nlink > 1)
-    refuse(
-      'NOT_OURS',
-      `Cannot use base "${base}": it has another name (hard link), by which it can be written to`,
-      `find that one, and remove it: find / -xdev -samefile ${base}`,
-    )
-  return facts
+  return ownFileAt(base, `find that one, and remove it: find / -xdev -samefile ${base}`)
 }
+
+/** By their text, what records say: each is looked at several times in a run. */
+const records = new Map<string, BaseRecord | 'torn'>()
 
 /** What is written down of a base; `torn`: something, but no record. */
 export function readRecord(base: string): BaseRecord | 'torn' | undefined {
   const text = textAt(recordOf(base))
   if (text === undefined) return undefined
+  const record = records.get(text) ?? parseRecord(text)
+  records.set(text, record)
+  return record
+}
+
+function parseRecord(text: string): BaseRecord | 'torn' {
   try {
     const record = BaseRecord.safeParse(JSON.parse(text))
     return record.success ? record.data : 'torn'

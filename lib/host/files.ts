@@ -38,27 +38,30 @@ const shared = 'it has another name (hard link)'
  * Facts of a regular file, or undefined where nothing is. Symbolic links are never followed.
  * @throws {Problem} NOT_OURS when something else than a regular file has the name
  */
-export function fileAt(path: string, remedy = lookAt(path)): FileFacts | undefined {
+export const fileAt = (path: string, remedy = lookAt(path)): FileFacts | undefined => seenAt(path, remedy)?.facts
+
+function seenAt(path: string, remedy: string): { facts: FileFacts; names: bigint } | undefined {
   const found = lstatSync(path, { throwIfNoEntry: false, bigint: true })
   if (!found) return undefined
   if (found.isSymbolicLink()) refuse('NOT_OURS', `Cannot use "${path}": it is a symbolic link`, remedy)
   if (found.isDirectory()) refuse('NOT_OURS', `Cannot use "${path}": it is a directory`, remedy)
   if (!found.isFile()) refuse('NOT_OURS', `Cannot use "${path}": it is not a regular file`, remedy)
-  return {
+  const facts = {
     size: Number(found.size),
     allocated: Number(found.blocks) * 512,
     stamp: [found.size, found.mtimeNs, found.ino].join('.'),
   }
+  return { facts, names: found.nlink }
 }
 
 /**
- * As fileAt, for a file that we, QEMU or libvirt are going to write to: one with a second name is somebody else's too.
+ * As fileAt, for a file that nobody else may write to: one with a second name is somebody else's too.
  * @throws {Problem} NOT_OURS
  */
-export function ownFileAt(path: string): FileFacts | undefined {
-  const found = fileAt(path)
-  if (found && lstatSync(path).nlink > 1) refuse('NOT_OURS', `Cannot use "${path}": ${shared}`, lookAt(path))
-  return found
+export function ownFileAt(path: string, remedy = lookAt(path)): FileFacts | undefined {
+  const found = seenAt(path, lookAt(path))
+  if (found && found.names > 1) refuse('NOT_OURS', `Cannot use "${path}": ${shared}`, remedy)
+  return found?.facts
 }
 
 /** Names in a directory, or undefined where there is none. */

@@ -179,7 +179,12 @@ export async function listGlance(settings: Settings): Promise<{ images: Image[];
 export async function findBaseInGlance(sha1: string, settings: Settings): Promise<Image | undefined> {
   const session = await sessionOf(settings)
   // Where whoever uploaded it has written the name down, one request finds it. The id decides.
-  const ways = [{ image_id_sha1: sha1 }, {}, { os_hidden: 'true' }, { visibility: 'community' }]
+  const ways: Record<string, string>[] = [
+    { image_id_sha1: sha1 },
+    {},
+    { os_hidden: 'true' },
+    { visibility: 'community' },
+  ]
   for (const filter of ways)
     for await (const found of imagesOf(session, filter))
       if ((await baseName(found.id)) === sha1) return asImage(found, {})

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { Digest, optional } from './spec.ts'
+import { Digest } from './spec.ts'
 
 /**
  * Which reading of images this is: one more with each version that rejects what the one before took. A base that an
@@ -9,35 +9,40 @@ export const readerVersion = 1
 
 /**
  * What is known of a base: kept beside it as X.json, written before X gets its name. Sizes in bytes. Two hosts compare
- * records, not names. A base that another tool made has none until cowhand meets it.
+ * records, not names. A base that another tool made has none until cowhand meets it. For people there is more in it: when
+ * it was made, and by which tool, version and arguments, in which environment; of which base it is a larger copy.
  */
 export const BaseRecord = z.looseObject({
   version: z.literal(1),
   /** Of the image; its sha1 is the base's name. */
-  id: optional(z.string(), 'id of the image'),
-  name: optional(z.string(), 'what the image was called'),
-  source: optional(z.string(), 'where the image came from; without secrets'),
-  digest: optional(Digest, 'of the image, as its store gives it'),
+  id: z.optional(z.string()),
+  /** What the image was called. */
+  name: z.optional(z.string()),
+  /** Where the image came from; without secrets. */
+  source: z.optional(z.string()),
+  /** Of the image, as its store gives it. */
+  digest: z.optional(Digest),
   format: z.optional(z.string()),
   packing: z.optional(z.string()),
-  sourceSize: optional(z.number(), 'of the image file, bytes'),
-  owner: optional(z.string(), 'project that the image belongs to'),
-  shared: optional(z.boolean(), 'the image is for every project'),
-  minDisk: optional(z.number(), 'the smallest disk that its owner wants the image on, bytes'),
-  tool: optional(z.string(), 'program that made it, with its version'),
-  arguments: z.optional(z.array(z.string())),
-  environment: z.optional(z.record(z.string(), z.string())),
-  deterministic: optional(z.boolean(), 'that program makes the same bytes on every host'),
-  copyOf: optional(z.string(), 'base that it is a larger copy of'),
-  adopted: optional(z.boolean(), 'another tool made it'),
-  size: optional(z.number(), 'of the base, which is raw: what a guest sees, bytes'),
-  stamp: optional(z.string(), 'what the file was when it got its name, or was proven again'),
-  made: optional(z.string(), 'ISO 8601'),
-  reader: optional(z.number(), 'version of the reader that examined it last'),
-  content: optional(
-    z.object({ digest: z.string(), stamp: z.string(), proven: z.optional(z.boolean()) }),
-    'digest of what a guest sees, and of which file; proven: it is what the image, or its maker, has',
-  ),
-  quarantined: optional(z.object({ since: z.string(), why: z.string() }), 'nothing new may stand on it'),
+  /** Of the image file, bytes. */
+  sourceSize: z.optional(z.number()),
+  /** Project that the image belongs to. */
+  owner: z.optional(z.string()),
+  /** The image is for every project. */
+  shared: z.optional(z.boolean()),
+  /** The smallest disk that its owner wants the image on, bytes. */
+  minDisk: z.optional(z.number()),
+  /** Another tool made it. */
+  adopted: z.optional(z.boolean()),
+  /** Of the base, which is raw: what a guest sees, bytes. */
+  size: z.optional(z.number()),
+  /** What the file was when it got its name, or was proven again. */
+  stamp: z.optional(z.string()),
+  /** Version of the reader that examined it last. */
+  reader: z.optional(z.number()),
+  /** Digest of what a guest sees, and of which file; proven: it is what the image, or its maker, has. */
+  content: z.optional(z.object({ digest: z.string(), stamp: z.string(), proven: z.optional(z.boolean()) })),
+  /** Nothing new may stand on it. */
+  quarantined: z.optional(z.object({ since: z.string(), why: z.string() })),
 })
 export type BaseRecord = z.output<typeof BaseRecord>

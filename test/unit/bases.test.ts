@@ -151,8 +151,8 @@ test('a base is recorded with all that is known of it', async () => {
     size: 8 * MiB,
     reader: readerVersion,
   })
-  assert.ok(Math.abs(Date.parse(made ?? '') - Date.now()) < 60_000, made)
-  assert.match(`${tool} ${words?.join(' ')}`, /^qemu-img [\d.]+ qemu-img convert .* -f qcow2 -O raw /)
+  assert.ok(Math.abs(Date.parse(String(made)) - Date.now()) < 60_000, String(made))
+  assert.match(`${tool} ${(words as string[]).join(' ')}`, /^qemu-img [\d.]+ qemu-img convert .* -f qcow2 -O raw /)
   assert.match(stamp ?? '', /^8388608\.\d+\.\d+$/)
   assert.deepEqual(await create('qcow2'), [
     'mkdir web1',

@@ -17,10 +17,10 @@ export function domainFactsIn(output: string): DomainFacts {
 }
 
 /** What libvirt says, in virsh's words. @throws {Problem} TOOL_FAILED when it is out of reach */
-async function answer(uri: string, words: string[], input?: string): Promise<string> {
+async function answer(uri: string, words: string[], accept: number[] = []): Promise<string> {
   const { program } = await import('./shell.ts')
   try {
-    return (await program(virsh(uri, ...words), input === undefined ? {} : { input })).stdout
+    return (await program(virsh(uri, ...words), { accept })).stdout
   } catch (error) {
     if (!(error instanceof Problem) || error.code !== 'TOOL_FAILED') throw error
     const said = error.message.replace(/^.*exit code \d+: (error: )?/, '')
@@ -53,17 +53,20 @@ export async function domainAt(uri: string, name: string): Promise<DomainFacts |
 }
 
 /**
- * The definition of every domain that libvirt has: of each the one in force, and the one of its next start. Two
- * programs are started, however many domains there are.
+ * The definition of every domain that libvirt has: of each the one in force, and the one of its next start. One
+ * program is started for all of them (for five hundred: more words do not fit), and one that lists them.
  * @throws {Problem} TOOL_FAILED when libvirt is out of reach, or one of them cannot be had
  */
 export async function domainsIn(uri: string): Promise<string[]> {
   const list = async () => (await answer(uri, ['list', '--all', '--uuid'])).split(/\s+/).filter(Boolean)
   let all = await list()
   for (let tries = 0; all.length > 0; tries += 1) {
-    // On standard input, where there is room for any number. One that fails does not stop the others.
-    const commands = all.flatMap((uuid) => [`dumpxml ${uuid}`, `dumpxml --inactive ${uuid}`])
-    const definitions = (await answer(uri, [], `${commands.join('\n')}\n`)).split(/(?=<domain[\s>])/).slice(1)
+    const definitions: string[] = []
+    // Not on standard input, which virsh takes for a person: it would keep a history. One that fails stops no other.
+    for (let from = 0; from < all.length; from += 500) {
+      const some = all.slice(from, from + 500).flatMap((uuid) => [`dumpxml ${uuid}`, `dumpxml --inactive ${uuid}`])
+      definitions.push(...(await answer(uri, [some.join('; ')], [1])).split(/(?=<domain[\s>])/).slice(1))
+    }
     const told = new Map<string, number>()
     for (const xml of definitions) {
       const [, uuid = ''] = /<uuid>(.*?)<\/uuid>/.exec(xml) ?? []

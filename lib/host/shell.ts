@@ -18,8 +18,6 @@ $.detached = true // a process group of its own, so that a signal reaches all of
 export interface RunOptions {
   /** What an error says could not be done: VERB "THING". */
   why?: string
-  /** Text for standard input; without it, the program gets none. */
-  input?: string
   /** Added to the clean environment. */
   env?: Record<string, string>
   /**
@@ -66,11 +64,10 @@ export async function program(
   const signal = options.signal ?? interrupt.signal
   signal.throwIfAborted()
   const shell = $({
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...(options.files ?? [])],
+    stdio: ['ignore', 'pipe', 'pipe', ...(options.files ?? [])],
     env: { ...environment(), ...(sandbox ? sandboxEnvironment : {}), ...options.env },
     nothrow: true,
     ...(sandbox ? { cwd: '/' } : {}),
-    ...(options.input === undefined ? {} : { input: options.input }),
   })
   const limits = sandbox ? ulimits(sandbox) : []
   const words = sandbox ? confine(argv, sandbox) : withUs(argv)

@@ -222,7 +222,7 @@ A second name, by which somebody could write to the base:
 
   $ ln $base name
   $ cowhand create web7 --image debian --root 1G |& norm
-  cowhand: Cannot use base "./instances/_base/<sha1>": it has another name (hard link), by which it can be written to
+  cowhand: Cannot use "./instances/_base/<sha1>": it has another name (hard link)
     remedy: find that one, and remove it: find / -xdev -samefile ./instances/_base/<sha1>
   [3]
   $ rm name && cowhand create web7 --image debian --root 1G

@@ -94,9 +94,12 @@ class Misuse extends Error {}
 export const flagsOf = <M>({ positional = [] }: Command, members: Record<string, M>): [string, M][] =>
   Object.entries(members).filter(([name]) => !positional.includes(name))
 
-async function describeCommand(command: Command, words: string[], members: Record<string, Member>) {
+async function describeCommand(command: Command, words: string[], members: ReturnType<typeof membersOf>) {
   const { name, summary, positional = [], examples = [] } = command
-  const places = positional.map((place) => place.toUpperCase())
+  const places = positional.map((place) => {
+    const word = `${place.toUpperCase()}${members[place]?.type === 'array' ? '…' : ''}`
+    return members[place]?.required ? word : `[${word}]`
+  })
   const meanings = positional.map((place) => `  ${place.toUpperCase()}  ${members[place]?.description}`)
   const usage = [`cowhand ${[name, ...places].join(' ')} [flags]`, summary, meanings.join('\n')].filter(Boolean)
   return (await parser(words))

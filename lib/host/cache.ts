@@ -1,7 +1,7 @@
 import { lstatSync } from 'node:fs'
 import type { BaseRecord } from '../job/base.ts'
 import type { CachedBase, Leftover } from '../job/clean.ts'
-import { baseOfFile, basesOf, isBaseFile, kindOfBase, recordOf } from '../job/layout.ts'
+import { baseOfFile, basesOf, isBaseFile, kindOfBase, quarantineOf, recordOf } from '../job/layout.ts'
 import { Problem } from '../job/problem.ts'
 import { readRecord } from './bases.ts'
 import { ownNamesIn } from './files.ts'
@@ -29,13 +29,22 @@ export function cacheAt(instances: string, users: ReadonlyMap<string, string[]>)
     if (!facts) continue // removed meanwhile
     const file = { path, allocated: facts.blocks * 512, modified: facts.mtimeMs }
     const kind = facts.isFile() ? kindOfBase(baseOfFile(name)) : 'unknown'
-    if (/\.quarantined(\.|$)/.test(name)) cache.quarantined.push(file)
+    if (isInQuarantine(name, names)) cache.quarantined.push(file)
     else if (isBaseFile(name) || kind === 'unknown') {
       const base = { ...file, name, kind, size: facts.size, users: users.get(name) ?? [] }
       cache.bases.push({ ...base, ...recordFor(path, names.has(`${name}.json`), cache.problems) })
     } else if (name !== recordOf(baseOfFile(name)) || !names.has(baseOfFile(name))) cache.leftovers.push(file)
   }
   return cache
+}
+
+/** Also the record of a base that was being set aside when that was cut off; not one whose base was removed from there. */
+function isInQuarantine(name: string, names: ReadonlySet<string>): boolean {
+  const there = quarantineOf(baseOfFile(name))
+  if (name === recordOf(there)) return names.has(there)
+  if (name === recordOf(baseOfFile(name)))
+    return !names.has(baseOfFile(name)) && names.has(there) && !names.has(recordOf(there))
+  return /\.quarantined(\.|$)/.test(name)
 }
 
 /** What the record beside a base says, and when it was last found in use. */

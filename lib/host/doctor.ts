@@ -2,6 +2,7 @@ import type { Settings } from '../job/settings.ts'
 import { ask, versionIn, which } from './ask.ts'
 import type { Check } from './check.ts'
 import { usualPath } from './environment.ts'
+import { glanceChecks } from './glance-check.ts'
 import { kvmDevice, probe } from './kvm.ts'
 import { placeChecks } from './place.ts'
 import { confine, powers } from './sandbox.ts'
@@ -143,6 +144,7 @@ export async function doctor(settings: Settings, options: { path?: string } = {}
     Promise.all(tools.map((tool) => toolCheck(tool, path))),
     sandboxCheck(path),
     placeChecks(settings, path),
+    glanceChecks(settings),
     libvirtCheck(settings, path),
     kvmChecks(settings, path),
   ])

@@ -1,4 +1,5 @@
 import { fail, Problem } from '../job/problem.ts'
+import { interrupt } from './interrupt.ts'
 
 /** A domain as libvirt has it. */
 export interface DomainFacts {
@@ -16,14 +17,22 @@ export function domainFactsIn(output: string): DomainFacts {
   return { name: field('Name'), uuid: field('UUID'), state: field('State') }
 }
 
-/** What libvirt says, in virsh's words. @throws {Problem} TOOL_FAILED when it is out of reach */
-async function answer(uri: string, words: string[], accept: number[] = []): Promise<string> {
+/** To answer one question, in seconds. virsh itself waits without end for a libvirtd that hangs, and we may have locks. */
+const patience = 60
+
+/** What libvirt says, in virsh's words. @throws {Problem} TOOL_FAILED when it is out of reach, or does not answer */
+async function answer(uri: string, words: string[], accept: number[] = [], seconds = patience): Promise<string> {
   const { program } = await import('./shell.ts')
+  const end = AbortSignal.timeout(seconds * 1000)
   try {
-    return (await program(virsh(uri, ...words), { accept })).stdout
+    return (await program(virsh(uri, ...words), { accept, signal: AbortSignal.any([interrupt.signal, end]) })).stdout
   } catch (error) {
-    if (!(error instanceof Problem) || error.code !== 'TOOL_FAILED') throw error
-    const said = error.message.replace(/^.*exit code \d+: (error: )?/, '')
+    const isLate = error === end.reason
+    if (!isLate && (!(error instanceof Problem) || error.code !== 'TOOL_FAILED')) throw error
+    const said =
+      error instanceof Problem
+        ? error.message.replace(/^.*exit code \d+: (error: )?/, '')
+        : `no answer for ${seconds} s`
     return fail(
       'TOOL_FAILED',
       `Cannot reach libvirt at "${uri}": ${said}`,
@@ -55,17 +64,19 @@ export async function domainAt(uri: string, name: string): Promise<DomainFacts |
 /**
  * The definition of every domain that libvirt has: of each the one in force, and the one of its next start. One
  * program is started for all of them (for five hundred: more words do not fit), and one that lists them.
+ * @param seconds to wait for each answer
  * @throws {Problem} TOOL_FAILED when libvirt is out of reach, or one of them cannot be had
  */
-export async function domainsIn(uri: string): Promise<string[]> {
-  const list = async () => (await answer(uri, ['list', '--all', '--uuid'])).split(/\s+/).filter(Boolean)
+export async function domainsIn(uri: string, seconds = patience): Promise<string[]> {
+  const list = async () => (await answer(uri, ['list', '--all', '--uuid'], [], seconds)).split(/\s+/).filter(Boolean)
   let all = await list()
   for (let tries = 0; all.length > 0; tries += 1) {
     const definitions: string[] = []
     // Not on standard input, which virsh takes for a person: it would keep a history. One that fails stops no other.
     for (let from = 0; from < all.length; from += 500) {
       const some = all.slice(from, from + 500).flatMap((uuid) => [`dumpxml ${uuid}`, `dumpxml --inactive ${uuid}`])
-      definitions.push(...(await answer(uri, [some.join('; ')], [1])).split(/(?=<domain[\s>])/).slice(1))
+      const said = await answer(uri, [some.join('; ')], [1], seconds)
+      definitions.push(...said.split(/(?=<domain[\s>])/).filter((part) => part.startsWith('<domain')))
     }
     const told = new Map<string, number>()
     for (const xml of definitions) {

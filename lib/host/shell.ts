@@ -1,11 +1,11 @@
 import { constants } from 'node:os'
 import { $, type ProcessOutput, quote } from 'zx/core'
 import { Problem } from '../job/problem.ts'
-import { which } from './ask.ts'
+import { isUnconfined, missingOf, unconfined } from './confined.ts'
 import { environment } from './environment.ts'
 import { interrupt } from './interrupt.ts'
 import { confine, type Sandbox, sandboxEnvironment, ulimits, withUs } from './sandbox.ts'
-import { missingTool, packageOf } from './tools.ts'
+import { missingTool } from './tools.ts'
 
 // The one door to zx. Its defaults believe the caller's environment (a shell by PATH, ~/.bashrc, ZX_*): ours do not.
 $.shell = '/bin/bash'
@@ -102,28 +102,16 @@ export async function program(
   signal.throwIfAborted()
   const code = output.exitCode ?? -1
   const why = options.why ?? 'go on'
-  if (code === 127) throw missingTool((await missingOf(words, options.env?.['PATH'])) ?? tool)
+  const missing = code === 127 ? await missingOf(words, options.env?.['PATH']) : undefined
+  if (missing !== undefined) throw missingTool(missing)
   // Before its exit code is asked for: 1 is also an answer of some programs, and this one did not even start.
-  if (sandbox && code !== 0 && /^(nice|setpriv|unshare): /m.test(output.stderr)) throw unconfined(tool, why, output)
+  if (sandbox && code !== 0 && isUnconfined(output.stderr)) throw unconfined(tool, why, output.stderr)
+  if (code === 127) throw missingTool(tool)
   if (code !== 0 && !options.accept?.includes(code)) {
     const end = endOf(output, code, options.reword)
     throw options.explain?.(end) ?? explain(tool, why, end)
   }
   return { stdout: output.stdout, code }
-}
-
-const unconfined = (tool: string, why: string, { stderr }: ProcessOutput): Problem =>
-  new Problem(
-    'refused',
-    'NO_PERMISSION',
-    `Cannot ${why}: ${tool} would have to run unconfined: ${stderr.trim()}`,
-    'allow what it names (systemd: RestrictNamespaces=no; a container: --cap-add), or run it as another user than root',
-  )
-
-/** The first of the programs in a command that is not there. */
-async function missingOf(words: readonly string[], path: string | undefined): Promise<string | undefined> {
-  for (const word of words) if (packageOf[word] && (await which(word, path)) === undefined) return word
-  return undefined
 }
 
 /** In a namespace of its own, the program's parent tells its signal, as 128 and more, with a line of its own. */

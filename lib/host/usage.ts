@@ -1,11 +1,11 @@
 import { type Dirent, lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Doubt } from '../job/clean.ts'
-import { basesOf, type DiskName, isBaseFile, kindOfBase } from '../job/layout.ts'
+import { baseOfFile, basesOf, type DiskName, isBaseFile, kindOfBase } from '../job/layout.ts'
 import { errno, Problem } from '../job/problem.ts'
 import { namesIn } from './files.ts'
 import { locksTaken } from './locks.ts'
-import { backingOf, type Definition, definitionOf, isText, pathsIn, readDefinition, wordsIn } from './needs.ts'
+import { backingOf, type Definition, definitionOf, isLog, isText, pathsIn, readDefinition, wordsIn } from './needs.ts'
 import { pinsOf } from './pins.ts'
 
 // Who stands on which base. Taking a base for needed too often harms nobody; once too seldom, a guest loses its disk.
@@ -69,7 +69,9 @@ class Scan {
   readonly #users = new Map<string, Set<string>>()
   readonly #doubts: Doubt[] = []
   /** Backing files that are not simply a base: they are followed at the end. */
-  readonly #strange: { user: string; path: string; doubt?: Doubt }[] = []
+  readonly #strange: { user: string; path: string; doubt?: Doubt; isRaw?: boolean }[] = []
+  /** Directories that links lead to: each is looked at once, so that a circle of links has an end. */
+  readonly #linked = new Set<string>()
   /** What files elsewhere stand on, by path. */
   readonly #followed = new Map<string, string[]>()
 
@@ -107,6 +109,9 @@ class Scan {
       }
       return isSteady
     })
+    // What somebody keeps among the bases.
+    for (const entry of entriesIn(basesOf(this.#instances)))
+      if (entry.isDirectory()) this.#attempt(`_base/${entry.name}`, () => this.#directory(`_base/${entry.name}`))
   }
 
   /**
@@ -124,8 +129,9 @@ class Scan {
     try {
       look()
     } catch (error) {
-      if (errno(error) === 'ENOENT' && !lstatSync(path, { throwIfNoEntry: false })) return false
-      this.#doubt(path, error)
+      if (errno(error) !== 'ENOENT' || lstatSync(path, { throwIfNoEntry: false })) this.#doubt(path, error)
+      else if (!name.includes('\ufffd')) return false
+      else this.#doubts.push({ path, state: 'its name is not UTF-8', remedy: `rename it: ls -b ${dirname(path)}` })
     }
     return true
   }
@@ -134,11 +140,9 @@ class Scan {
     const path = `${this.#instances}/${name}`
     this.#untilSteady(path, () => {
       let isSteady = true
-      for (const inner of readdirSync(path)) {
-        if (isText(inner)) continue
-        // A part that is gone has its final name by now.
+      // A part that is gone has its final name by now.
+      for (const inner of readdirSync(path))
         if (!this.#attempt(`${name}/${inner}`, () => this.#entry(`${name}/${inner}`))) isSteady = false
-      }
       return isSteady
     })
   }
@@ -153,16 +157,31 @@ class Scan {
       const target = realpathSync(path)
       const there = statSync(target)
       if (there.isFile()) this.#file(name, target, there)
-      else if (there.isDirectory() && !name.includes('/')) this.#directory(name)
+      else if (there.isDirectory()) this.#linkTo(target, name)
+      else if (there.isBlockDevice()) this.#strange.push({ user: name, path: target })
+    }
+  }
+
+  #linkTo(target: string, name: string): void {
+    if (this.#linked.has(target)) return
+    this.#linked.add(target)
+    try {
+      this.#directory(name)
+    } catch (error) {
+      this.#linked.delete(target) // the link vanished: it has another name by now
+      throw error
     }
   }
 
   #file(user: string, path: string, facts: Stats): void {
+    const name = lastOf(user)
+    if (isText(name)) return
     try {
-      if (lastOf(user) === 'libvirt.xml') this.domain(user, definitionOf(path, facts))
+      if (name === 'libvirt.xml') this.domain(user, definitionOf(path, facts))
       else this.#stand(user, backingOf(path, facts), dirname(`${this.#instances}/${user}`))
     } catch (error) {
       if (errno(error) === 'ENOENT') throw error
+      if (isLog(name)) return
       this.#strange.push({ user, path: '', doubt: doubtOf(`${this.#instances}/${user}`, error) })
     }
   }
@@ -171,6 +190,7 @@ class Scan {
   #stand(user: string, backing: string | undefined, directory: string): void {
     if (!backing) return
     for (const base of this.#basesNamedIn(backing)) this.#use(base, user)
+    if (isLog(lastOf(user))) return
     for (const path of this.#elsewhere(backing, directory)) this.#strange.push({ user, path })
   }
 
@@ -189,16 +209,17 @@ class Scan {
   }
 
   /** A domain's definition: each base that it names anywhere, and what its disks elsewhere stand on. */
-  domain(user: string, { paths, disks }: Definition): void {
+  domain(user: string, { paths, disks, raw }: Definition): void {
     for (const base of paths.map(lastOf)) if (this.#bases.has(base)) this.#use(base, user)
     for (const path of disks)
       if (!path.startsWith(`${this.#instances}/`)) this.#strange.push({ user, path: resolve('/', path) })
+    for (const path of raw) this.#strange.push({ user, path: resolve('/', path), isRaw: true })
   }
 
   /** Follow what is not simply on a base. A disk that is pinned as raw stands on nothing, whatever its guest wrote. */
   async strangers(): Promise<void> {
     const pins = new Map<string, (disk: DiskName) => string>()
-    for (const { user, path, doubt } of this.#strange) {
+    for (const { user, path, doubt, isRaw } of this.#strange) {
       const [directory, name] = [dirname(`${this.#instances}/${user}`), lastOf(user)]
       if (!user.startsWith('domain ') && name !== 'libvirt.xml') {
         const pin = pins.get(directory) ?? (await pinsOf(directory).catch(() => () => 'unknown'))
@@ -206,31 +227,41 @@ class Scan {
         if (pin(name.replace(/\.(part|unpacked)$/, '') as DiskName) === 'raw') continue
       }
       if (doubt) this.#doubts.push(doubt)
-      else for (const base of this.#follow(path, user, 0)) this.#use(base, user)
+      else for (const base of isRaw ? this.#itself(path, user) : this.#follow(path, user)) this.#use(base, user)
     }
   }
 
   /** Names of the bases that a file is, or stands on. @param user what needs it */
-  #follow(path: string, user: string, depth: number): string[] {
+  #follow(path: string, user: string): string[] {
     const known = this.#followed.get(path)
     if (known) return known
     const found: string[] = []
     this.#followed.set(path, found) // a chain may be a circle
     try {
       const facts = statSync(path)
-      if (!facts.isFile()) return found // opening a device could do something
+      if (!facts.isFile() && !facts.isBlockDevice()) return found // opening another device could do something
       const same = this.#baseWith(facts)
       if (same !== undefined) found.push(same)
       const backing = backingOf(realpathSync(path), facts)
-      if (!backing || depth > 100) return found
+      if (!backing) return found
       found.push(...this.#basesNamedIn(backing))
-      for (const next of this.#elsewhere(backing, dirname(path))) found.push(...this.#follow(next, user, depth + 1))
+      for (const next of this.#elsewhere(backing, dirname(path))) found.push(...this.#follow(next, user))
     } catch (error) {
       // A base by a path of another host, or of before a move: it counted by its name, or is none of ours.
       const isBase = this.#bases.has(lastOf(path)) || dirname(path).endsWith('/_base')
       if (errno(error) !== 'ENOENT' || !isBase) this.#doubt(path, error, user)
     }
     return found
+  }
+
+  /** The base that a raw disk is. */
+  #itself(path: string, user: string): string[] {
+    try {
+      return [this.#baseWith(statSync(path)) ?? []].flat()
+    } catch (error) {
+      if (errno(error) !== 'ENOENT') this.#doubt(path, error, user) // it stands on nothing, so that nothing is missed
+      return []
+    }
   }
 
   #baseWith(facts: Stats): string | undefined {
@@ -246,10 +277,11 @@ class Scan {
   /** Bases are raw; another tool's may be a qcow2 and stand on one. A file of somebody's among them is an overlay of his. */
   bases(): void {
     const asks = (base: string) => {
-      for (const below of this.#follow(`${basesOf(this.#instances)}/${base}`, `_base/${base}`, 0))
+      for (const below of this.#follow(`${basesOf(this.#instances)}/${base}`, `_base/${base}`))
         if (below !== base) this.#use(below, `_base/${base}`)
     }
-    for (const base of this.#bases) if (kindOfBase(base) === 'unknown') asks(base)
+    for (const name of namesIn(basesOf(this.#instances)) ?? [])
+      if (kindOfBase(baseOfFile(name)) === 'unknown') asks(name)
     for (const base of this.#users.keys()) asks(base) // also those that come to it meanwhile
   }
 }

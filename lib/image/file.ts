@@ -55,14 +55,16 @@ function readUpTo(fd: number, offset: number, length: number): Buffer {
  * Give the open image to `use`, which must be done with it when it returns.
  * Only a regular file is opened, and no symbolic link is followed: neither a device nor a FIFO can hang or mislead us.
  * @param name what the operator calls it, where that is not its path
+ * @param isDevice a block device is as good
  * @throws {Problem} IMAGE_REJECTED where it is something else; the error of the system (`ENOENT` …) as it is
  */
-export function openImage<T>(path: string, use: (file: ImageFile) => T, name = path): T {
+export function openImage<T>(path: string, use: (file: ImageFile) => T, name = path, isDevice = false): T {
   const fd = openPlain(path, name)
   try {
     const stat = fstatSync(fd)
-    if (!stat.isFile()) reject(name, 'it is not a regular file', 'give the path of a file')
-    const { size } = stat
+    const isBlock = isDevice && stat.isBlockDevice()
+    if (!stat.isFile() && !isBlock) reject(name, 'it is not a regular file', 'give the path of a file')
+    const size = isBlock ? Number.MAX_SAFE_INTEGER : stat.size // a device does not tell
     const head = readUpTo(fd, 0, Math.min(size, 4096))
     let left = mostInAll - head.length
     return use({

@@ -9,7 +9,7 @@ import { Digest, Format, isWeak } from '../job/spec.ts'
 import { getJson, printable } from './api.ts'
 import type { FetchOptions } from './fetch.ts'
 import type { Image } from './image.ts'
-import { type Session, sessionOf } from './session.ts'
+import { openSession, type Session, sessionOf } from './session.ts'
 import type { Wanted } from './store.ts'
 
 // Image API v2 (https://docs.openstack.org/api-ref/image/v2/). Whatever a server or an image's owner says is checked.
@@ -158,6 +158,17 @@ async function* imagesOf(session: Session, filter: Record<string, string>): Asyn
     url.search = URL.canParse(next, url.href) ? new URL(next, url).search : ''
   }
   fail('FETCH_FAILED', `Cannot read the images of ${endpoint}: its pages do not end`, options.remedy)
+}
+
+/**
+ * Log in anew and ask for one image, whichever.
+ * @returns where Glance is
+ * @throws {Problem} AUTH_FAILED, FETCH_FAILED, BAD_SPEC; the signal's reason when aborted
+ */
+export async function tryGlance(settings: Settings, bounds: Parameters<typeof openSession>[1]): Promise<string> {
+  const session = await openSession(settings, bounds)
+  const answer = await getJson(new URL(`${session.endpoint}/v2/images?limit=1`), session.options)
+  return Page.safeParse(answer).success ? session.endpoint : noImages(session)
 }
 
 /** Every image that cowhand can use, as Glance shows them: neither hidden ones nor those of other projects. */

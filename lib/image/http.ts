@@ -35,6 +35,8 @@ export interface HttpOptions {
   stay?: boolean | undefined
   /** What the operator can look at, in the place of the URL. */
   remedy?: string | undefined
+  /** Called before each connection; what it throws is thrown. */
+  before?: ((url: URL) => Promise<void>) | undefined
 }
 
 /** A request that is no GET. */
@@ -187,11 +189,12 @@ export async function withAnswer<T>(
 export async function ask<T>(
   url: URL,
   headers: Record<string, string>,
-  { signal, patience: given, tls }: HttpOptions,
+  { signal, patience: given, tls, before }: HttpOptions,
   use: (answer: Answer) => Promise<T>,
   sent?: Sent,
 ): Promise<T> {
   signal?.throwIfAborted()
+  await before?.(url)
   const { request: start } = await (url.protocol === 'https:' ? import('node:https') : import('node:http'))
   const shown = showUrl(url.href)
   const stall = given?.stall ?? patience.stall
@@ -287,8 +290,10 @@ export async function patiently<T>(
       if (vain >= tries)
         fail(
           'FETCH_FAILED',
-          `Cannot fetch "${shown}": ${error.message}, at each of ${tries} tries`,
-          'run the same command again, it goes on from there',
+          `Cannot fetch "${shown}": ${error.message}${tries > 1 ? `, at each of ${tries} tries` : ''}`,
+          tries > 1
+            ? 'run the same command again, it goes on from there'
+            : `see what it says: curl -v ${shown.replace('?…', '')}`,
         )
       const pause = delay * 2 ** Math.max(vain - 1, 0) * (0.75 + Math.random() / 2)
       await sleep(Math.max(pause, error.after ?? 0), signal)

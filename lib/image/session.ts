@@ -21,16 +21,23 @@ const sessions = new WeakMap<Settings, Promise<Session>>()
  * @throws {Problem} BAD_SPEC, AUTH_FAILED, FETCH_FAILED
  */
 export function sessionOf(settings: Settings): Promise<Session> {
-  const session = sessions.get(settings) ?? open(settings)
+  const session = sessions.get(settings) ?? openSession(settings, { signal: interrupt.signal })
   sessions.set(settings, session)
   return session
 }
 
-async function open(settings: Settings): Promise<Session> {
+/**
+ * A session of its own, which logs in anew.
+ * @param bounds how long is waited, for each request and for all
+ * @throws {Problem} as sessionOf; the signal's reason when aborted
+ */
+export async function openSession(
+  settings: Settings,
+  bounds: Pick<HttpOptions, 'signal' | 'patience' | 'before'>,
+): Promise<Session> {
   const store = storeOf(settings)
   const given = store.kind === 'glance' ? store.endpoint : undefined
   const cloud = await findCloud(settings)
-  const { signal } = interrupt
   if (!cloud) {
     if (given === undefined)
       return misuse(
@@ -39,27 +46,29 @@ async function open(settings: Settings): Promise<Session> {
       )
     return {
       endpoint: plain(given),
-      options: { signal, remedy: 'check the URL; where Glance wants credentials: --os-cloud NAME' },
+      options: { ...bounds, remedy: 'check the URL; where Glance wants credentials: --os-cloud NAME' },
     }
   }
   const fixed = given ?? cloud.given['image_endpoint_override'] ?? cloud.given['endpoint']
   const remedy = `check where Glance is: openstack catalog show image; or set image_endpoint_override of ${cloud.called}`
-  if (cloud.method === 'none') return { endpoint: plain(fixed ?? ''), options: { signal, remedy, tls: cloud.tls } }
-  const tokens = new Tokens(cloud)
+  if (cloud.method === 'none') return { endpoint: plain(fixed ?? ''), options: { ...bounds, remedy, tls: cloud.tls } }
+  const tokens = new Tokens(cloud, bounds)
   const endpoint = plain(fixed ?? imageEndpoint(cloud, (await tokens.current()).catalog))
   const authorize = async (renew: boolean) => ({ 'x-auth-token': (await tokens.current(renew)).id })
-  return { endpoint, options: { signal, remedy, tls: cloud.tls, authorize } }
+  return { endpoint, options: { ...bounds, remedy, tls: cloud.tls, authorize } }
 }
 
 /** One token at a time, got again before it expires and when it is not accepted any more. */
 class Tokens {
   readonly #cloud: Cloud
+  readonly #bounds: HttpOptions
   #token: Promise<Token> | undefined
   /** On our monotonic clock, ms: by then there must be another. */
   #until = Number.POSITIVE_INFINITY
 
-  constructor(cloud: Cloud) {
+  constructor(cloud: Cloud, bounds: HttpOptions) {
     this.#cloud = cloud
+    this.#bounds = bounds
   }
 
   current(renew = false): Promise<Token> {
@@ -69,7 +78,7 @@ class Tokens {
 
   async #issue(): Promise<Token> {
     this.#until = Number.POSITIVE_INFINITY // who comes meanwhile waits for this one
-    const token = await issueToken(this.#cloud, { signal: interrupt.signal })
+    const token = await issueToken(this.#cloud, this.#bounds)
     // What is asked for with it may take a while to arrive.
     this.#until = performance.now() + token.lifetime - Math.min(30_000, token.lifetime / 10)
     return token

@@ -5,7 +5,7 @@ import { fileAt } from '../../lib/host/files.ts'
 import { type Usage, usageUnderLocks } from '../../lib/host/usage.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { inLockOrder, requireCertain, requireInBases } from '../../lib/job/clean.ts'
-import { baseLock, baseOfFile, isBaseFile, kindOfBase, recordOf } from '../../lib/job/layout.ts'
+import { baseLock, baseOfFile, isBaseFile, kindOfBase, quarantineOf, recordOf } from '../../lib/job/layout.ts'
 import { misuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, formatDuration, withDefault } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
@@ -14,7 +14,9 @@ const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 
 /** It is no leftover: a base, one in quarantine, or somebody's. */
 const isKept = (name: string): boolean =>
-  isBaseFile(name) || name.includes('.quarantined') || kindOfBase(baseOfFile(name)) === 'unknown'
+  isBaseFile(name) ||
+  (name.includes('.quarantined') && name !== recordOf(quarantineOf(baseOfFile(name)))) ||
+  kindOfBase(baseOfFile(name)) === 'unknown'
 
 export const cleanBases = defineStep({
   name: 'clean-bases',

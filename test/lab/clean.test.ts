@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -64,4 +64,36 @@ test('three create and delete without end, two clean all that nobody needs: ever
   const { code, stderr } = await run('cache', 'clean', '--unused-for', '0')
   assert.equal(code, 0, stderr)
   assert.deepEqual(readdirSync(join(instances, '_base')), [])
+})
+
+test('a disk on a block device needs its base, by a link or by a domain', async () => {
+  const bases = join(instances, '_base')
+  const base = join(bases, 'a'.repeat(40))
+  const [overlay, web] = [join(here, 'overlay'), join(instances, 'web')]
+  for (const directory of [bases, web]) mkdirSync(directory, { recursive: true })
+  for (const path of [base, `${base}.json`]) writeFileSync(path, '{"version": 1}')
+  const sh = (script: string): string => {
+    const { status, stdout, stderr } = spawnSync('bash', ['-euc', script], { encoding: 'utf8' })
+    assert.equal(status, 0, stderr)
+    return stdout.trim()
+  }
+  sh(`qemu-img create -q -u -f qcow2 -F raw -b ${base} ${overlay} 1M; truncate -s 1M ${overlay}`)
+  const device = sh(`losetup --find --show --read-only ${overlay}`)
+  const isKept = async () => {
+    const { code, stderr } = await run('cache', 'clean', '--unused-for', '0')
+    assert.equal(code, 0, stderr)
+    return existsSync(base)
+  }
+  try {
+    symlinkSync(device, join(web, 'disk'))
+    assert.ok(await isKept(), 'by a link')
+    rmSync(join(web, 'disk'))
+    const source = `<driver name="qemu" type="qcow2"/><source dev="${device}"/>`
+    writeFileSync(join(web, 'libvirt.xml'), `<domain><devices><disk type="block">${source}</disk></devices></domain>`)
+    assert.ok(await isKept(), 'by a domain')
+    rmSync(web, { recursive: true })
+    assert.ok(!(await isKept()))
+  } finally {
+    sh(`losetup --detach ${device}`)
+  }
 })

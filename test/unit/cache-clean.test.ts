@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, beforeEach, test } from 'node:test'
@@ -105,4 +114,13 @@ test('what comes up under the locks that nobody can judge stops all of it', asyn
   })
   await assert.rejects(cleaned, ({ cause }) => cause instanceof Problem && cause.code === 'USERS_UNKNOWN')
   assert.equal(bases().length, 4)
+})
+
+test('a record goes with its base, also where that is in quarantine, and was cut off on the way', async () => {
+  const path = (name: string) => join(instances, '_base', name)
+  renameSync(path(one), path(`${one}.quarantined`))
+  rmSync(path(two))
+  writeFileSync(path(`${two}.quarantined.json`), '{"version":1}')
+  await clean(() => {})
+  assert.deepEqual(bases(), [`${one}.json`, `${one}.quarantined`])
 })

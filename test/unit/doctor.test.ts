@@ -1,15 +1,24 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import type { ServerResponse } from 'node:http'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { after, afterEach, describe, it } from 'node:test'
+import { root } from '../../build/sh.ts'
 import { which } from '../../lib/host/ask.ts'
+import { caller } from '../../lib/host/caller.ts'
 import type { Check } from '../../lib/host/check.ts'
 import { doctor, isReady, renderDoctor } from '../../lib/host/doctor.ts'
+import { glanceChecks } from '../../lib/host/glance-check.ts'
 import { probe } from '../../lib/host/kvm.ts'
 import { spaceChecks } from '../../lib/host/place.ts'
 import { compareVersions } from '../../lib/host/tools.ts'
 import { Settings } from '../../lib/job/settings.ts'
+import { status } from './bad-server.ts'
+import { cloudStub, glanceImage, json, type Stub } from './cloud-stub.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'cowhand-doctor-'))
 after(() => rmSync(directory, { recursive: true }))
@@ -102,6 +111,108 @@ describe('doctor', { concurrency: false }, () => {
     assert.equal(find(checks, 'instances').found, `${join(directory, 'file')} is not a directory`)
   })
 })
+
+describe('a store that is Glance', () => {
+  const glance = (store = 'glance') => settings({ store })
+  const checked = async (environment: Record<string, string>, store?: string): Promise<Check | undefined> => {
+    caller.environment = environment
+    const start = performance.now()
+    const [check] = await glanceChecks(glance(store))
+    assert.ok(performance.now() - start < 3500, `took ${performance.now() - start} ms`)
+    return check
+  }
+  afterEach(() => {
+    caller.environment = {}
+  })
+
+  it('is not asked where it is a directory', async () => assert.deepEqual(await glanceChecks(settings()), []))
+  it('answers and lets us in', async () => {
+    await using cloud = await cloudStub({ images: [glanceImage(1), glanceImage(2)] })
+    assert.deepEqual(await checked(cloud.environment), {
+      name: 'glance',
+      status: 'ok',
+      found: `${cloud.url}/image`,
+      needs: ['create'],
+    })
+    assert.deepEqual(
+      cloud.asked.map(({ line }) => line),
+      ['POST /v3/auth/tokens', 'GET /image/v2/images?limit=1'],
+    )
+  })
+
+  const badly: [when: string, stub: Stub['instead'], found: RegExp, remedy: RegExp][] = [
+    ['a wrong password', { '/v3': json({}, 401) }, /does not accept its user and password \(401\)$/, /^check its user/],
+    ['an error of Keystone', { '/v3': status(503) }, /503 Service Unavailable$/, /^see what it says: curl -v http/],
+    ['an error of Glance', { '/image': status(500) }, /500 Internal Server Error$/, /^see what it says: curl -v http/],
+    ['no Glance there', { '/image': json([]) }, /what answers there is no Image API v2$/, /catalog show image/],
+    ['a Keystone that is silent', { '/v3': () => true }, /auth\/tokens": no answer within 3 s$/, /^see what it says/],
+    ['a Glance that is silent', { '/image': () => true }, /images.*": no answer within 3 s$/, /^see what it says/],
+    ['a body without an end', { '/image': drip }, /images.*": no answer within 3 s$/, /^see what it says/],
+  ]
+  for (const [when, instead, found, remedy] of badly)
+    it(`is missing: ${when}`, async () => {
+      await using cloud = await cloudStub({ ...(instead ? { instead } : {}) })
+      const check = await checked(cloud.environment)
+      assert.equal(check?.status, 'missing')
+      assert.match(check.found ?? '', found)
+      assert.match(check.remedy ?? '', remedy)
+    })
+  it('is missing: nobody says which', async () => {
+    assert.match((await checked({}))?.found ?? '', /^Cannot ask Glance: no cloud is named$/)
+  })
+  it('is missing: nobody listens', async () => {
+    assert.match((await checked({}, 'glance:http://127.0.0.1:1'))?.found ?? '', /ECONNREFUSED\)$/)
+  })
+  it('is missing: nobody has that name', async () => {
+    const check = await checked({}, 'glance:http://glance.invalid:9292')
+    assert.match(check?.found ?? '', /^Cannot fetch "http:\/\/glance\.invalid:9292\//)
+  })
+
+  /** The program itself: its answer, its exit code and how many ms it was there. */
+  function run(store: string, around: string[] = []) {
+    const words = [process.execPath, '--import', 'tsx', join(root, 'scripts/cowhand.ts'), 'doctor', '--json']
+    const [first = '', ...rest] = [...around, ...words, '--store', store, '--instances', join(directory, 'instances')]
+    const start = performance.now()
+    const child = spawn(first, rest, { stdio: ['ignore', 'pipe', 'inherit'], cwd: root })
+    let text = ''
+    child.stdout.on('data', (chunk) => (text += chunk))
+    return new Promise<{ check: Check; code: number | null; took: number }>((resolve) =>
+      child.on('close', (code) =>
+        resolve({ check: find(JSON.parse(text).checks, 'glance'), code, took: performance.now() - start }),
+      ),
+    )
+  }
+  it('does not keep the program from its end where it accepts and is silent', async () => {
+    const server = createServer(() => {})
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { check, code, took } = await run(`glance:http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    server.close()
+    assert.deepEqual([check.status, code], ['missing', 1])
+    assert.match(check.found ?? '', /no answer within 3 s$/)
+    assert.ok(took < 9000, `took ${took} ms`)
+  })
+  it('does not keep the program from its end where its name server is silent', async () => {
+    const server = createSocket('udp4')
+    await new Promise<void>((resolve) => server.bind(53, '127.0.0.57', resolve))
+    const file = join(directory, 'resolv.conf')
+    writeFileSync(file, 'nameserver 127.0.0.57\noptions timeout:15 attempts:2\n')
+    const apart = ['unshare', '-m', 'sh', '-c', `mount --bind '${file}' /etc/resolv.conf && exec "$@"`, 'sh']
+    const { check, code, took } = await run('glance:http://glance.example:9292', apart)
+    server.close()
+    rmSync(file)
+    assert.deepEqual([check.status, code], ['missing', 1])
+    assert.match(check.found ?? '', /no answer within 3 s$/)
+    assert.ok(took < 9000, `took ${took} ms`)
+  })
+})
+
+/** A byte now and then. */
+function drip(_: unknown, response: ServerResponse): true {
+  response.writeHead(200, { 'content-type': 'application/json' })
+  const more = setInterval(() => response.write(' '), 100)
+  response.on('close', () => clearInterval(more))
+  return true
+}
 
 describe('the probe', () => {
   it('sees a guest boot under emulation', async () => {

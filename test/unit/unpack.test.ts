@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
@@ -12,14 +12,29 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
+import { type Powers, powers } from '../../lib/host/sandbox.ts'
 import { unpack } from '../../lib/image/unpack.ts'
 import type { Packing } from '../../lib/job/spec.ts'
 
+/** Only root may enter it. */
 const dir = mkdtempSync(join(tmpdir(), 'cowhand-unpack-'))
-after(() => rmSync(dir, { recursive: true }))
+/** Everybody may. */
+const open = mkdtempSync(join(tmpdir(), 'cowhand-unpack-open-'))
+chmodSync(open, 0o755)
+const server = createServer((socket) => socket.end('secret'))
+let port = 0
+before(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  port = (server.address() as { port: number }).port
+})
+after(() => {
+  server.close()
+  for (const path of [dir, open]) rmSync(path, { recursive: true })
+})
 let count = 0
 const fresh = () => join(dir, `${++count}.part`)
 
@@ -98,63 +113,62 @@ test('progress ends with the size of the packed file', async () => {
   assert.ok((told[0]?.[0] ?? 0) > 0, 'nothing was told of the way')
 })
 
-/** Our own children. */
-const children = () =>
-  readdirSync('/proc')
-    .filter((pid) => /^\d+$/.test(pid) && existsSync(`/proc/${pid}/stat`))
-    .filter(
-      (pid) =>
-        readFileSync(`/proc/${pid}/stat`, 'utf8')
-          .replace(/^.*\) /, '')
-          .split(' ')[1] === String(process.pid),
-    )
-    .map((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '))
-    .filter((line) => /gzip|setpriv/.test(line))
+/** What was started with this mark and lives, wherever it is now. */
+const mark = `unpack-${process.pid}`
+const left = () =>
+  readdirSync('/proc').filter((pid) => {
+    try {
+      const isOurs = readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`COWHAND_HOLDER=${mark}\0`)
+      return isOurs && !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'))
+    } catch {
+      return false
+    }
+  })
 
-/** A directory with a program that takes the place of gzip. */
+/** A directory with a program that takes the place of gzip, for everybody. */
 function insteadOfGzip(script: string): Record<string, string> {
-  const bin = mkdtempSync(join(dir, 'bin-'))
+  const bin = mkdtempSync(join(open, 'bin-'))
+  chmodSync(bin, 0o755)
   writeFileSync(join(bin, 'gzip'), `#!/bin/sh\n${script}\n`)
   chmodSync(join(bin, 'gzip'), 0o755)
-  return { PATH: `${bin}:/usr/bin:/bin` }
+  return { PATH: `${bin}:/usr/bin:/bin`, COWHAND_HOLDER: mark }
 }
 
 test('an abort kills the program and ends with the reason', async () => {
   const to = fresh()
   const controller = new AbortController()
   setTimeout(() => controller.abort(new Error('the reason')), 200)
-  const env = insteadOfGzip('echo begun; exec sleep 60')
-  const before = performance.now()
+  const env = insteadOfGzip('echo begun; setsid sleep 60 & exec sleep 60')
+  const start = performance.now()
   await assert.rejects(unpack({ from, packing: 'gz', to, limit, signal: controller.signal, env }), /the reason/)
-  assert.ok(performance.now() - before < 5000)
-  assert.deepEqual([children(), existsSync(to)], [[], false])
+  assert.ok(performance.now() - start < 5000)
+  assert.deepEqual([left(), existsSync(to)], [[], false])
 })
 
 test('a program that has written too much is killed, whatever it does then', async () => {
-  const env = insteadOfGzip('head -c 2000 /dev/zero; exec sleep 60')
-  const before = performance.now()
+  const env = insteadOfGzip('head -c 2000 /dev/zero; setsid sleep 60 & exec sleep 60')
+  const start = performance.now()
   await assert.rejects(unpack({ from, packing: 'gz', to: fresh(), limit: 1000, env }), { code: 'IMAGE_REJECTED' })
-  assert.ok(performance.now() - before < 5000)
-  assert.deepEqual(children(), [])
+  assert.ok(performance.now() - start < 5000)
+  assert.deepEqual(left(), [])
 })
 
-test('the program dies with us', async () => {
-  const bin = insteadOfGzip(`echo $$ > ${dir}/pid; exec sleep 60`)
+test('the program dies with us, with all that it started', async () => {
+  const env = insteadOfGzip('echo begun; setsid sleep 60 & exec sleep 60')
   const program = `
     const { unpack } = await import(${JSON.stringify(new URL('../../lib/image/unpack.ts', import.meta.url).href)})
-    await unpack(${JSON.stringify({ from, packing: 'gz', to: fresh(), limit, env: bin })})`
+    await unpack(${JSON.stringify({ from, packing: 'gz', to: fresh(), limit, env })})`
   const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { stdio: 'inherit' })
   const exited = new Promise((resolve) => child.on('exit', resolve))
   const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
-  const pid = () => existsSync(join(dir, 'pid')) && readFileSync(join(dir, 'pid'), 'utf8').trim()
-  while (child.exitCode === null && !pid()) await pause()
+  const sleeping = () =>
+    left().filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith('sleep')).length
+  while (child.exitCode === null && sleeping() < 2) await pause()
   child.kill('SIGKILL')
   await exited
   const gone = performance.now() + 5000
-  const lives = () =>
-    existsSync(`/proc/${pid()}/cmdline`) && readFileSync(`/proc/${pid()}/cmdline`, 'utf8').startsWith('sleep')
-  while (lives() && performance.now() < gone) await pause()
-  assert.equal(lives(), false)
+  while (left().length > 0 && performance.now() < gone) await pause()
+  assert.deepEqual(left(), [])
 })
 
 test('only its own environment reaches the program', async () => {
@@ -165,7 +179,7 @@ test('only its own environment reaches the program', async () => {
     packing: 'gz',
     to,
     limit,
-    env: { ...insteadOfGzip('cat >/dev/null; exec env'), COWHAND_HOLDER: 'mark' },
+    env: insteadOfGzip('cat >/dev/null; exec env'),
   })
   delete process.env['GZIP']
   const names = readFileSync(to, 'utf8')
@@ -173,45 +187,126 @@ test('only its own environment reaches the program', async () => {
     .map((line) => line.split('=')[0])
   assert.deepEqual(names.filter((name) => name && !['PWD', '_', 'OLDPWD', 'SHLVL'].includes(name)).sort(), [
     'COWHAND_HOLDER',
+    'MALLOC_ARENA_MAX',
     'PATH',
   ])
 })
 
-const failures: { when: string; env: () => Record<string, string>; said: object }[] = [
-  {
-    when: 'the program is not installed',
-    env: () => ({ PATH: onlySetpriv() }),
-    said: {
-      code: 'TOOL_MISSING',
-      message: 'Cannot run "xz": it is not installed',
-      remedy: 'install it: apt install xz-utils',
-    },
+const confining = ['sh', 'nice', 'setpriv', 'unshare']
+const failures: { when: string; has: string[]; said: object }[] = ['xz', 'nice', 'setpriv', 'unshare'].map((tool) => ({
+  when: `${tool} is not installed`,
+  has: [...confining, 'xz'].filter((other) => other !== tool),
+  said: {
+    code: 'TOOL_MISSING',
+    message: `Cannot run "${tool}": it is not installed`,
+    remedy: `install it: apt install ${{ xz: 'xz-utils', nice: 'coreutils' }[tool] ?? 'util-linux'}`,
   },
-  {
-    when: 'setpriv is not installed',
-    env: () => ({ PATH: mkdtempSync(join(dir, 'bin-')) }),
-    said: {
-      code: 'TOOL_MISSING',
-      message: 'Cannot run "setpriv": it is not installed',
-      remedy: 'install it: apt install util-linux',
-    },
-  },
-]
-function onlySetpriv(): string {
-  const bin = mkdtempSync(join(dir, 'bin-'))
-  symlinkSync('/usr/bin/setpriv', join(bin, 'setpriv'))
-  return bin
+}))
+function onlyWith(programs: string[]): Record<string, string> {
+  const bin = mkdtempSync(join(open, 'bin-'))
+  chmodSync(bin, 0o755)
+  for (const program of programs) symlinkSync(`/usr/bin/${program}`, join(bin, program))
+  return { PATH: bin }
 }
-for (const { when, env, said } of failures)
+for (const { when, has, said } of failures)
   test(when, async () => {
     const to = fresh()
-    await assert.rejects(unpack({ from: join(dir, 'image.xz'), packing: 'xz', to, limit, env: env() }), said)
+    await assert.rejects(unpack({ from: join(dir, 'image.xz'), packing: 'xz', to, limit, env: onlyWith(has) }), said)
     assert.equal(existsSync(to), false)
   })
 
 test('a program that the kernel killed says nothing of the image', async () => {
   const said = { code: 'TOOL_FAILED', message: /gzip was ended by SIGKILL$/ }
   await assert.rejects(unpack({ from, packing: 'gz', to: fresh(), limit, env: insteadOfGzip('kill -KILL $$') }), said)
+})
+
+describe('a program that an image has taken over cannot', () => {
+  const secret = join(open, 'secret')
+  before(() => writeFileSync(secret, 'secret', { mode: 0o600 }))
+  const rows: [what: string, script: () => string, says: RegExp][] = [
+    ['read what only root may', () => `cat ${secret}`, /Permission denied/],
+    ['write to what it reads', () => 'echo changed >/proc/self/fd/0', /Permission denied/],
+    ['write elsewhere', () => "sh -c 'echo x >/tmp/cowhand-unpacked-this'; :", /File size limit exceeded/],
+    ["change what is root's", () => `rm -f ${secret}`, /Permission denied/],
+    ['reach a server on this host', () => `exec bash -c 'cat </dev/tcp/127.0.0.1/${port}'`, /Network is unreachable/],
+    ['become root again', () => 'exec setpriv --reuid 0 true', /Operation not permitted/],
+    ['see other processes', () => `kill -0 ${process.pid}`, /No such process/],
+    ['have more memory than its limit', () => 'exec python3 -c "bytearray(3 << 30)"', /MemoryError/],
+  ]
+  for (const [what, script, says] of rows)
+    test(what, async () => {
+      const to = fresh()
+      const env = insteadOfGzip(`(${script()}) 2>&1; rm -f /tmp/cowhand-unpacked-this; exit 0`)
+      await unpack({ from, packing: 'gz', to, limit, env })
+      assert.match(readFileSync(to, 'utf8'), says)
+    })
+  test('and could, were it not confined', () => {
+    const script = `cat ${secret} </dev/tcp/127.0.0.1/${port}; exec setpriv --reuid 0 kill -0 ${process.pid}`
+    assert.equal(spawnSync('bash', ['-c', script]).status, 0)
+  })
+  test('leave a child behind', async () => {
+    await unpack({ from, packing: 'gz', to: fresh(), limit, env: insteadOfGzip('setsid sleep 60 & echo gone') })
+    assert.deepEqual(left(), [])
+  })
+})
+
+describe('with less to take from it', () => {
+  const rows: [who: string, power: Powers][] = [
+    ['without namespaces', { ...powers(), namespaces: false }],
+    ['as our user', { user: undefined, namespaces: false }],
+  ]
+  for (const [who, power] of rows) {
+    test(`${who}, all of it comes out`, async () => {
+      const to = fresh()
+      await unpack({ from, packing: 'gz', to, limit, power })
+      assert.ok(readFileSync(to).equals(image))
+    })
+    test(`${who}, a program that was killed says nothing of the image`, async () => {
+      const said = { code: 'TOOL_FAILED', message: /gzip was ended by SIGKILL$/ }
+      const env = insteadOfGzip('kill -KILL $$')
+      await assert.rejects(unpack({ from, packing: 'gz', to: fresh(), limit, env, power }), said)
+    })
+    test(`${who}, it writes no file`, async () => {
+      const said = { code: 'TOOL_FAILED', message: /gzip was ended by SIGXFSZ$/ }
+      const env = insteadOfGzip(`umask 0; echo x >/tmp/cowhand-unpacked-${process.pid}`)
+      try {
+        await assert.rejects(unpack({ from, packing: 'gz', to: fresh(), limit, env, power }), said)
+      } finally {
+        rmSync(`/tmp/cowhand-unpacked-${process.pid}`)
+      }
+    })
+    test(`${who}, an abort ends it, whoever still holds its output`, async () => {
+      const controller = new AbortController()
+      setTimeout(() => controller.abort(new Error('the reason')), 300)
+      const env = insteadOfGzip('setsid sleep 5 & echo begun')
+      const options = { from, packing: 'gz', to: fresh(), limit, env, power, signal: controller.signal } as const
+      const start = performance.now()
+      await assert.rejects(unpack(options), /the reason/)
+      assert.ok(performance.now() - start < 3000)
+    })
+  }
+})
+
+describe('there is memory for', () => {
+  const content = Buffer.alloc(1_000_000, 'some text. ')
+  const rows: [what: string, packing: Packing, pack: string[], says?: RegExp][] = [
+    ['the largest dictionary that xz is allowed', 'xz', ['xz', '-c', '--lzma2=dict=768MiB,mode=fast,mf=hc3,nice=4']],
+    ['the largest window of zstd', 'zst', ['zstd', '-cq', '--ultra', '-22', '--long=27']],
+  ]
+  for (const [what, packing, [tool = '', ...args]] of rows)
+    test(what, async () => {
+      const [packed, to] = [fresh(), fresh()]
+      writeFileSync(packed, execFileSync(tool, args, { input: content, maxBuffer: 2 ** 26 }))
+      await unpack({ from: packed, packing, to, limit })
+      assert.ok(readFileSync(to).equals(content))
+    })
+})
+
+test('a packed file that is for nobody else to read is unpacked', async () => {
+  const [closed, to] = [fresh(), fresh()]
+  writeFileSync(closed, readFileSync(from), { mode: 0o600 })
+  await unpack({ from: closed, packing: 'gz', to, limit })
+  assert.ok(readFileSync(to).equals(image))
 })
 
 test('on a full disk the part goes', async () => {

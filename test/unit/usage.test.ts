@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   appendFileSync,
   linkSync,
@@ -11,9 +12,11 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { domainsIn } from '../../lib/host/libvirt.ts'
 import { usageOf } from '../../lib/host/usage.ts'
 
 // Every way in which a base can be needed. The overlays are qemu-img's own; `other` is a base that nobody needs.
@@ -56,8 +59,8 @@ const domain = (disks: string, uuid = '') => `<domain type='kvm'>
   <memory>1024</memory><os><type>hvm</type></os>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>${disks}</devices>
 </domain>`
-const disk = (path: string, device = 'disk') =>
-  `<disk type='file' device='${device}'><driver name='qemu' type='qcow2'/><source file='${path}'/><target dev='vda'/></disk>`
+const disk = (path: string, device = 'disk', format = 'qcow2') =>
+  `<disk type='file' device='${device}'><driver name='qemu' type='${format}'/><source file='${path}'/><target dev='vda'/></disk>`
 
 /** A qcow2 of which only the beginning has come. */
 function cut(path: string, backing: string, size: number): void {
@@ -197,6 +200,74 @@ const needed: [what: string, make: () => void, users: Record<string, string[]>][
     { [base]: [`_base/${other}`], [other]: ['web1/disk'] },
   ],
   ["somebody's overlay among the bases", () => overlay(inBases('mine.qcow2'), base), { [base]: ['_base/mine.qcow2'] }],
+  [
+    "somebody's overlay in a directory among the bases",
+    () => overlay(inBases('old/disk'), inBases(base)),
+    { [base]: ['_base/old/disk'] },
+  ],
+  [
+    "somebody's half-made overlay among the bases",
+    () => overlay(inBases('mine.part'), base),
+    { [base]: ['_base/mine.part'] },
+  ],
+  [
+    'a directory that was moved out of an instance, with a link in its place; it leads back as well',
+    () => {
+      overlay(join(here, 'elsewhere/disk'), inBases(base))
+      mkdirSync(join(instances, 'web1'))
+      symlinkSync(join(here, 'elsewhere'), join(instances, 'web1/old'))
+      symlinkSync(join(instances, 'web1'), join(here, 'elsewhere/back'))
+    },
+    { [base]: ['web1/old/disk'] },
+  ],
+  [
+    'a long chain',
+    () => {
+      for (let link = 0; link < 110; link += 1)
+        overlay(
+          join(here, `elsewhere/${link}`),
+          link === 0 ? inBases(base) : `${link - 1}`,
+          link === 0 ? 'raw' : 'qcow2',
+        )
+      overlay('web1/disk', join(here, 'elsewhere/109'), 'qcow2')
+    },
+    { [base]: ['web1/disk'] },
+  ],
+  ['a disk called like a log', () => overlay('web1/disk.log', inBases(base)), { [base]: ['web1/disk.log'] }],
+  ['a disk called like a record', () => overlay('web1/disk.json', inBases(base)), { [base]: ['web1/disk.json'] }],
+  [
+    'a disk in a directory called like a record',
+    () => overlay('web1/backup.json/disk', inBases(base)),
+    { [base]: ['web1/backup.json/disk'] },
+  ],
+  [
+    'a chain by a name in JSON with escapes',
+    () => {
+      overlay(join(here, 'elsewhere/low'), inBases(base))
+      overlay(
+        'web1/disk',
+        `json:${JSON.stringify({ 'file.filename': join(here, 'elsewhere/low') }).replaceAll('/', '\\/')}`,
+      )
+    },
+    { [base]: ['web1/disk'] },
+  ],
+  ['what a guest says on another serial port', () => file(join(instances, 'web1/serial.log'), 'QFI\xfb'), {}],
+  [
+    'what a guest wrote into its raw disk elsewhere',
+    () => {
+      overlay(join(here, 'elsewhere/disk'), '/etc/nothere')
+      file(join(instances, 'web1/libvirt.xml'), domain(disk(join(here, 'elsewhere/disk'), 'disk', 'raw')))
+    },
+    {},
+  ],
+  [
+    'a raw disk that is a base by another name',
+    () => {
+      linkSync(inBases(base), join(here, 'elsewhere/disk'))
+      file(join(instances, 'web1/libvirt.xml'), domain(disk(join(here, 'elsewhere/disk'), 'disk', 'raw')))
+    },
+    { [base]: ['web1/libvirt.xml'] },
+  ],
   ['a disk that stands alone', () => overlay('web1/disk', ''), {}],
   ['a base that is not there', () => overlay('web1/disk', inBases('c'.repeat(40))), {}],
   ['a base of a network', () => overlay('web1/disk', 'nbd://host/export'), {}],
@@ -224,6 +295,15 @@ describe('a base is needed by', () => {
 })
 
 const uncertain: [what: string, make: () => void, path: string, state: RegExp][] = [
+  [
+    'a name that is not UTF-8',
+    () => {
+      mkdirSync(join(instances, 'web1'))
+      writeFileSync(Buffer.concat([Buffer.from(join(instances, 'web1/disk')), Buffer.of(0xff)]), '')
+    },
+    'instances/web1/disk\ufffd',
+    /its name is not UTF-8/,
+  ],
   [
     'a header that is cut short',
     () => file(join(instances, 'web1/disk'), 'QFI\xfb', 12),
@@ -329,6 +409,19 @@ describe('with libvirt', () => {
     )
     const { users } = await usageOf(instances, hypervisor(many.join('\n')))
     assert.equal(users.get(base)?.length, 300)
+  })
+  test('one that does not answer is not waited for without end', { timeout: 30_000 }, async () => {
+    const path = join(here, 'socket')
+    const silent = createServer().listen(path)
+    await once(silent, 'listening')
+    try {
+      await assert.rejects(
+        domainsIn(`qemu+unix:///system?socket=${path}`, 1),
+        /Cannot reach libvirt .*no answer for 1 s/,
+      )
+    } finally {
+      silent.close()
+    }
   })
   test('out of reach, nothing is known', async () => {
     await assert.rejects(usageOf(instances, 'test:///nothere.xml'), /Cannot reach libvirt/)

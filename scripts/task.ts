@@ -2,7 +2,7 @@ import { basename, dirname } from 'node:path'
 import type { Typed } from '../lib/cli/flags.ts'
 import { oneLine, printable } from '../lib/cli/printable.ts'
 import type { Tell } from '../lib/job/events.ts'
-import { explainSystemError, misuse, Problem, refuse } from '../lib/job/problem.ts'
+import { misuse, Problem, problemIn, refuse } from '../lib/job/problem.ts'
 import type { Query } from '../lib/job/query.ts'
 import type { Result, StepResult } from '../lib/job/result.ts'
 import type { Settings } from '../lib/job/settings.ts'
@@ -195,12 +195,8 @@ async function confirm(what: string, isSure: boolean, { isTerminal }: Process, s
 
 /** Whatever was thrown, as a problem: what is none of ours is a fault of cowhand. */
 export function asProblem(error: unknown, verbose: boolean): Problem {
-  if (error instanceof Problem) return error
-  try {
-    explainSystemError(error)
-  } catch (explained) {
-    if (explained instanceof Problem) return explained
-  }
+  const problem = problemIn(error)
+  if (problem) return problem
   const words = error instanceof Error ? (verbose ? error.stack : error.message) : String(error)
   return new Problem(
     'failed',

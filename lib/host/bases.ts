@@ -1,4 +1,4 @@
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 import type { Originals, Proof } from '../image/proof.ts'
 import type { Action } from '../job/action.ts'
 import { BaseRecord } from '../job/base.ts'
@@ -12,9 +12,8 @@ export interface Base extends FileFacts {
   record: BaseRecord | undefined
 }
 
-const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 const seeVerify = (path: string): string =>
-  `find out what is in it and who stands on it: cowhand cache verify ${nameOf(path)}`
+  `find out what is in it and who stands on it: cowhand cache verify ${basename(path)}`
 
 /**
  * The base of this path as it is now, or undefined. Whether it is what its record says is asked by `requireSound`.

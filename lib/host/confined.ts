@@ -8,7 +8,7 @@ import { packageOf } from './tools.ts'
 /** A limit that may not be set is one that we have ourselves already, and lower. */
 const limiting = 'while [ "$1" != -- ]; do ulimit $1 2>/dev/null || :; shift; done; shift; exec "$@"'
 
-/** The whole command that starts a program in its sandbox, also its limits, for who does not start it by a shell. */
+/** The whole command that starts a program in its sandbox, also its limits. */
 export const confined = (argv: readonly string[], sandbox: Sandbox): string[] => {
   return ['/bin/bash', '-c', limiting, 'limiting', ...ulimits(sandbox), '--', ...confine(argv, sandbox)]
 }

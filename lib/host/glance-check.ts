@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { explainSystemError, Problem } from '../job/problem.ts'
+import { Problem, problemIn } from '../job/problem.ts'
 import { type Settings, storeOf } from '../job/settings.ts'
 import { showUrl } from '../job/url.ts'
 import { ask } from './ask.ts'
@@ -34,8 +34,9 @@ export async function glanceChecks(settings: Settings): Promise<Check[]> {
     const { tryGlance } = await import('../image/glance.ts')
     return [{ ...check, status: 'ok', found: await tryGlance(settings, { signal: late.signal, patience, before }) }]
   } catch (error) {
-    const { message, remedy } = asProblem(error)
-    return [{ ...check, status: 'missing', found: message, remedy }]
+    const problem = problemIn(error)
+    if (!problem) throw error
+    return [{ ...check, status: 'missing', found: problem.message, remedy: problem.remedy }]
   } finally {
     clearTimeout(timer)
   }
@@ -50,14 +51,4 @@ async function isLookedUp(host: string, time: number): Promise<boolean> {
   if (isIP(host.replace(/^\[|\]$/g, ''))) return true
   const { late } = await ask(['getent', 'ahosts', '--', host], { limit: Math.max(time, 1) })
   return !late
-}
-
-function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) return error
-  try {
-    return explainSystemError(error)
-  } catch (explained) {
-    if (explained instanceof Problem) return explained
-    throw explained
-  }
 }

@@ -1,10 +1,10 @@
 import { constants } from 'node:os'
 import { $, type ProcessOutput, quote } from 'zx/core'
 import { Problem } from '../job/problem.ts'
-import { isUnconfined, missingOf, unconfined } from './confined.ts'
+import { confined, isUnconfined, missingOf, unconfined } from './confined.ts'
 import { environment } from './environment.ts'
 import { interrupt } from './interrupt.ts'
-import { confine, type Sandbox, sandboxEnvironment, ulimits, withUs } from './sandbox.ts'
+import { type Sandbox, sandboxEnvironment, withUs } from './sandbox.ts'
 import { missingTool } from './tools.ts'
 
 // The one door to zx. Its defaults believe the caller's environment (a shell by PATH, ~/.bashrc, ZX_*): ours do not.
@@ -69,10 +69,8 @@ export async function program(
     nothrow: true,
     ...(sandbox ? { cwd: '/' } : {}),
   })
-  const limits = sandbox ? ulimits(sandbox) : []
-  const words = sandbox ? confine(argv, sandbox) : withUs(argv)
-  // A limit that may not be set is one that we have ourselves already, and lower.
-  const child = shell`for limit in ${limits}; do ulimit $limit 2>/dev/null || :; done; exec ${words}`
+  const words = sandbox ? confined(argv, sandbox) : withUs(argv)
+  const child = shell`exec ${words}`
   if (options.onOutput) {
     const listener = options.onOutput
     child.stdout.on('data', (chunk: Buffer) => listener(String(chunk)))

@@ -1,8 +1,8 @@
 import { closeSync, constants, openSync } from 'node:fs'
+import { basename } from 'node:path'
 import { baseAt } from '../host/bases.ts'
-import { jsonAt, openPart } from '../host/files.ts'
-import { BaseRecord } from '../job/base.ts'
-import { baseName, recordOf } from '../job/layout.ts'
+import { openPart } from '../host/files.ts'
+import { baseName } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { exactSize } from '../job/spec.ts'
@@ -22,12 +22,11 @@ import { baseOfDelta, makeFull } from './way.ts'
  */
 export async function findBaseOf(delta: Image, base: string, settings: Settings): Promise<Image | undefined> {
   const { findBaseImage } = await import('./store.ts')
-  const sha1 = base.slice(base.lastIndexOf('/') + 1)
+  const sha1 = basename(base)
   const found = await findBaseImage(sha1, settings)
   if (found && baseOfDelta(found) !== undefined)
     refuse('IMAGE_REJECTED', `Cannot use image "${delta.name}": its base "${found.name}" is a delta itself`, makeFull)
-  const record = BaseRecord.safeParse(jsonAt(recordOf(base)))
-  const known = found ?? (baseAt(base) && record.success ? record.data : undefined)
+  const known = found ?? baseAt(base)?.record
   if (!known)
     refuse(
       'IMAGE_NOT_FOUND',

@@ -1,8 +1,6 @@
 import * as z from 'zod/mini'
 import { baseAt } from '../host/bases.ts'
-import { jsonAt } from '../host/files.ts'
-import { BaseRecord } from '../job/base.ts'
-import { baseName, basesOf, recordOf } from '../job/layout.ts'
+import { baseName, basesOf } from '../job/layout.ts'
 import { fail, misuse, Problem, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { Digest, Format, isWeak } from '../job/spec.ts'
@@ -102,9 +100,9 @@ const noImages = ({ endpoint, options }: Session): never =>
 /** What the record of its base knows of the image; undefined where it has to be asked for. */
 async function cachedImage(id: string, { instances }: Settings): Promise<Image | undefined> {
   const path = `${basesOf(instances)}/${await baseName(id)}`
-  const record = baseAt(path) && BaseRecord.safeParse(jsonAt(recordOf(path)))
-  if (!record?.success || record.data.id !== id) return undefined
-  const { name = id, digest, format, sourceSize, size, owner, shared, minDisk } = record.data
+  const record = baseAt(path)?.record
+  if (record?.id !== id) return undefined
+  const { name = id, digest, format, sourceSize, size, owner, shared, minDisk } = record
   const known = Format.safeParse(format)
   if (digest === undefined || !known.success) return undefined
   const source = sourceOf(id)

@@ -1,3 +1,4 @@
+import { basename, dirname } from 'node:path'
 import type { Base } from '../host/bases.ts'
 import { fileAt } from '../host/files.ts'
 import { audience, interrupt } from '../host/interrupt.ts'
@@ -38,7 +39,7 @@ export interface Originals {
 
 /** Look for what a base of the cache was made of. An image that cannot be read now is as one that is gone. */
 export async function originalsOf(path: string, settings: Settings): Promise<Originals> {
-  const [directory, name] = [path.slice(0, path.lastIndexOf('/')), path.slice(path.lastIndexOf('/') + 1)]
+  const [directory, name] = [dirname(path), basename(path)]
   const kind = kindOfBase(name)
   if (kind !== 'image' && kind !== 'sized') return {}
   const sha1 = name.slice(0, 40)
@@ -100,7 +101,7 @@ export async function proveBase(
   return recorded ? { is: 'equal', proven: false } : { is: 'unknown' }
 }
 
-const isSized = (path: string): boolean => kindOfBase(path.slice(path.lastIndexOf('/') + 1)) === 'sized'
+const isSized = (path: string): boolean => kindOfBase(basename(path)) === 'sized'
 
 const compared = new Map<string, boolean>()
 
@@ -120,7 +121,7 @@ async function isImage(base: string, { path, format, ceiling }: Original): Promi
   )
   if (size === undefined) return undefined
   const { qemuImg } = await import('../host/qemu-img.ts')
-  const what = `compare ${base.slice(base.lastIndexOf('/') + 1)}`
+  const what = `compare ${basename(base)}`
   const onOutput = (chunk: string) => {
     const percent = percentIn(chunk)
     if (percent !== undefined)

@@ -1,3 +1,4 @@
+import { basename, dirname } from 'node:path'
 import { type BaseKind, baseOfFile, basesOf } from './layout.ts'
 import { misuse, refuse } from './problem.ts'
 import { formatSize } from './spec.ts'
@@ -133,7 +134,7 @@ export function decideCleaning(facts: CacheFacts, wish: CleanWish): CleanDecisio
 
 /** The locks to take for these files of `_base`, in the order in which `create` takes those of one instance. */
 export function inLockOrder(files: string[]): string[] {
-  const names = new Set(files.map((file) => baseOfFile(file.slice(file.lastIndexOf('/') + 1))))
+  const names = new Set(files.map((file) => baseOfFile(basename(file))))
   const made = (name: string): number => (/^swap_/.test(name) ? 2 : /^ephemeral_/.test(name) ? 1 : 0)
   return [...names].sort((one, other) => made(one) - made(other) || (one < other ? -1 : 1))
 }
@@ -141,7 +142,7 @@ export function inLockOrder(files: string[]): string[] {
 /** Each is a file of this host's `_base`: of other directories nobody could tell who needs what. @throws {Problem} BAD_SPEC */
 export function requireInBases(files: string[], instances: string): void {
   const directory = basesOf(instances)
-  const other = files.find((file) => file.slice(0, file.lastIndexOf('/')) !== directory)
+  const other = files.find((file) => dirname(file) !== directory)
   if (other !== undefined)
     misuse(`Cannot clean "${other}": it is not in "${directory}"`, 'see what is there: cowhand cache list')
 }

@@ -1,3 +1,5 @@
+import { basename } from 'node:path'
+
 /**
  * Where things live: the names of the old Nova driver, so that an operator of such hosts recognises every file
  * (BEHAVIOUR.md S1-S10). Pure: paths follow from the job, nothing is looked up.
@@ -59,7 +61,7 @@ export function kindOfBase(name: string): BaseKind {
 /** How the file was made, written before the file gets its name. */
 export const recordOf = (path: string): string => `${path}.json`
 
-export const baseLock = (base: string): string => `base.${base.slice(base.lastIndexOf('/') + 1)}`
+export const baseLock = (base: string): string => `base.${basename(base)}`
 /** With the images themselves: several trees of instances may have one store. */
 export const imageLock = (directory: string, name: string): string => `${locksOf(directory)}/image.${name}`
 export const instanceLock = (name: string): string => `instance.${name}`

@@ -80,6 +80,16 @@ export function misuse(message: string, remedy: string): never {
 export const errno = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 
+/** An error as what it means to the operator; undefined where it is a fault of ours. */
+export function problemIn(error: unknown): Problem | undefined {
+  if (error instanceof Problem) return error
+  try {
+    return explainSystemError(error)
+  } catch (explained) {
+    return explained instanceof Problem ? explained : undefined
+  }
+}
+
 /** What an error of the operating system means to the operator. */
 export function explainSystemError(error: unknown): never {
   const path = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined

@@ -1,6 +1,6 @@
 import type * as z from 'zod/mini'
 import type { Action } from './action.ts'
-import type { Problem } from './problem.ts'
+import { Problem } from './problem.ts'
 import type { Settings } from './settings.ts'
 
 /**
@@ -75,4 +75,25 @@ export function failing(name: string, about: string, problem: Problem): Call {
     throw problem
   }
   return { step: { name, summary: '', about: () => about, input: fail, inspect: fail, plan: fail }, input: undefined }
+}
+
+/**
+ * Make out what each word means; one that cannot be made out does not stop the others, and is for `failing`.
+ * @throws whatever is no Problem, and an interruption
+ */
+export async function eachOf<T>(
+  words: string[],
+  meaning: (word: string) => Promise<T[]>,
+): Promise<{ found: T[]; problems: [word: string, problem: Problem][] }> {
+  const found: T[] = []
+  const problems: [word: string, problem: Problem][] = []
+  for (const word of words) {
+    try {
+      found.push(...(await meaning(word)))
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code === 'INTERRUPTED') throw error
+      problems.push([word, error])
+    }
+  }
+  return { found, problems }
 }

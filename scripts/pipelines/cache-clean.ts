@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import * as z from 'zod/mini'
 import { cacheAt } from '../../lib/host/cache.ts'
 import { freeSpace } from '../../lib/host/files.ts'
@@ -48,4 +49,4 @@ export const cacheClean = definePipeline({
   warnings: (wish, found) => decideCleaning(found, wish).warnings,
 })
 
-const lockOf = (path: string): string => baseLock(baseOfFile(path.slice(path.lastIndexOf('/') + 1)))
+const lockOf = (path: string): string => baseLock(baseOfFile(basename(path)))

@@ -3,10 +3,10 @@ import type { Image } from '../../lib/image/image.ts'
 import { findImage } from '../../lib/image/store.ts'
 import { baseOfDelta } from '../../lib/image/way.ts'
 import { baseName, basesOf } from '../../lib/job/layout.ts'
-import { misuse, Problem } from '../../lib/job/problem.ts'
+import { misuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { Digest, described, Format, NonEmpty, optional, Rate } from '../../lib/job/spec.ts'
-import { call, definePipeline, failing } from '../../lib/job/step.ts'
+import { call, definePipeline, eachOf, failing } from '../../lib/job/step.ts'
 import { AllowWeak } from '../../lib/job/trust.ts'
 import { cacheBase, fromImage } from '../steps/cache-base.ts'
 
@@ -33,21 +33,13 @@ export const cachePrefetch = definePipeline({
     const given = checksum === undefined ? '--image-format' : '--checksum'
     if (references.length > 1 && (checksum ?? format) !== undefined)
       misuse(`Cannot use ${given} for ${references.length} images: it is of one`, 'prefetch that one by itself')
-    const found: { image: Image; base: string }[] = []
-    const problems: [reference: string, problem: Problem][] = []
-    for (const reference of references) {
-      try {
-        const image = await findImage(reference, { checksum, format }, settings)
-        const base = `${basesOf(settings.instances)}/${baseOfDelta(image) ?? (await baseName(image.id))}`
-        // Of a delta snapshot it is the base that is worth having: the rest goes into the disk of one instance.
-        const whole = baseOfDelta(image) === undefined ? image : await wholeOf(image, base, settings)
-        if (whole) found.push({ image: whole, base })
-      } catch (error) {
-        if (!(error instanceof Problem) || error.code === 'INTERRUPTED') throw error
-        problems.push([reference, error])
-      }
-    }
-    return { found, problems }
+    return eachOf(references, async (reference) => {
+      const image = await findImage(reference, { checksum, format }, settings)
+      const base = `${basesOf(settings.instances)}/${baseOfDelta(image) ?? (await baseName(image.id))}`
+      // Of a delta snapshot it is the base that is worth having: the rest goes into the disk of one instance.
+      const whole = baseOfDelta(image) === undefined ? image : await wholeOf(image, base, settings)
+      return whole ? [{ image: whole, base }] : []
+    })
   },
   reasons: (_, { found }) => found.map(({ image, base }) => `${image.name}: base ${base}`),
   calls: ({ bwlimit, 'allow-weak-checksum': weak }, { found, problems }) => [

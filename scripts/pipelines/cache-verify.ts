@@ -5,7 +5,7 @@ import { baseName, basesOf, kindOfBase, quarantineOf } from '../../lib/job/layou
 import { Problem } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { NonEmpty, optional } from '../../lib/job/spec.ts'
-import { call, definePipeline, failing } from '../../lib/job/step.ts'
+import { call, definePipeline, eachOf, failing } from '../../lib/job/step.ts'
 import { verifyBase } from '../steps/verify-base.ts'
 
 export const cacheVerify = definePipeline({
@@ -27,16 +27,7 @@ export const cacheVerify = definePipeline({
     // What else somebody keeps there is verified when he asks for it by name.
     const ours = names.filter((name) => kindOfBase(name) !== 'unknown' || readRecord(`${directory}/${name}`))
     if (words.length === 0) return { names: ours, problems: [], aside }
-    const found: string[] = []
-    const problems: [word: string, problem: Problem][] = []
-    for (const word of words) {
-      try {
-        found.push(...(await basesCalled(word, names, settings)))
-      } catch (error) {
-        if (!(error instanceof Problem) || error.code === 'INTERRUPTED') throw error
-        problems.push([word, error])
-      }
-    }
+    const { found, problems } = await eachOf(words, (word) => basesCalled(word, names, settings))
     return { names: [...new Set(found)], problems, aside: [] }
   },
   // It was an alarm when it was found; who missed that hears of it here.

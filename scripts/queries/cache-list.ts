@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import * as z from 'zod/mini'
 import { oneLine } from '../../lib/cli/printable.ts'
 import { table } from '../../lib/cli/table.ts'
@@ -79,7 +80,7 @@ async function usageIn(instances: string, uri: string | undefined): Promise<Usag
 const others = (files: { path: string; allocated: number; modified: number }[], state: 'quarantined' | 'leftover') =>
   files.map(
     ({ path, allocated, modified }): Row => ({
-      base: path.slice(path.lastIndexOf('/') + 1),
+      base: basename(path),
       kind: '-',
       state,
       allocated,

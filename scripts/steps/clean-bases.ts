@@ -1,4 +1,5 @@
 import { lstatSync } from 'node:fs'
+import { basename } from 'node:path'
 import * as z from 'zod/mini'
 import { touchedAt } from '../../lib/host/cache.ts'
 import { fileAt } from '../../lib/host/files.ts'
@@ -9,8 +10,6 @@ import { baseLock, baseOfFile, isBaseFile, kindOfBase, quarantineOf, recordOf } 
 import { misuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, formatDuration, withDefault } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
-
-const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 
 /** It is no leftover: a base, one in quarantine, or somebody's. */
 const isKept = (name: string): boolean =>
@@ -58,13 +57,13 @@ export const cleanBases = defineStep({
     }
   },
   plan({ bases, leftovers }, found): Action[] {
-    const wrong = bases.find((path) => !isBaseFile(nameOf(path)) || kindOfBase(nameOf(path)) === 'unknown')
+    const wrong = bases.find((path) => !isBaseFile(basename(path)) || kindOfBase(basename(path)) === 'unknown')
     if (wrong !== undefined)
       misuse(`Cannot remove "${wrong}": that is no name of a base`, 'see what there is: cowhand cache list')
-    const other = leftovers.find((path) => isKept(nameOf(path)))
+    const other = leftovers.find((path) => isKept(basename(path)))
     if (other !== undefined)
       misuse(`Cannot remove "${other}": it is no leftover of a base`, 'see what there is: cowhand cache list')
-    const spare = found.bases.filter(({ base }) => !found.users.has(nameOf(base)))
+    const spare = found.bases.filter(({ base }) => !found.users.has(basename(base)))
     if (spare.some(({ file }) => file)) requireCertain(found.doubts)
     return [
       // The base goes before its record: what it was is known as long as it is there.

@@ -73,9 +73,9 @@ function cloudsYaml(directory: string, clouds: object, secure?: object): void {
 }
 const without = (env: Env, ...keys: string[]): Env =>
   Object.fromEntries(Object.entries(env).filter(([key]) => !keys.includes(key)))
-const only = ({ OS_AUTH_URL = '', OS_REGION_NAME = '' }: Env): Env => ({ OS_AUTH_URL, OS_REGION_NAME })
+const address = ({ OS_AUTH_URL = '', OS_REGION_NAME = '' }: Env): Env => ({ OS_AUTH_URL, OS_REGION_NAME })
 const byCredential = (): Env => ({
-  ...only(alice),
+  ...address(alice),
   OS_AUTH_TYPE: 'v3applicationcredential',
   OS_APPLICATION_CREDENTIAL_ID: credential.id,
   OS_APPLICATION_CREDENTIAL_SECRET: credential.secret,

@@ -25,8 +25,19 @@ const guest = join(import.meta.dirname, 'demo-guest')
 const busybox = '/bin/busybox'
 const bootCode = '/usr/lib/syslinux/mbr/mbr.bin'
 
+/** What an image is made of, besides the kernel and busybox. */
+export interface ImageRecipe {
+  name: string
+  /** Directory of what becomes the root of its first file system: `init`, and what that calls. */
+  guest: string
+  /** Drivers of the kernel, each after those it depends on; `init` finds them in /modules, and their order. */
+  modules: string[]
+  /** Drivers that lie there besides. */
+  spare?: string[]
+}
+
 /** Loaded in this order: what a module depends on stands before it. ext4 is built into the kernel. */
-const modules = [
+export const diskModules = [
   ...['virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', 'virtio_blk'],
   ...['scsi_common', 'scsi_mod', 'virtio_scsi', 'cdrom', 'sr_mod', 'isofs'],
   ...['nls_cp437', 'nls_ascii', 'fat', 'vfat'],
@@ -62,12 +73,16 @@ function tool(argv: string[], { cwd = cache, input = '' } = {}): Buffer {
     if (errno(error) === 'ENOENT') {
       fail(
         'TOOL_MISSING',
-        `Cannot make the demo image: ${program} is missing`,
+        `Cannot make an image that boots: ${program} is missing`,
         'build/setup.sh installs what is missing',
       )
     }
     const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : String(error)
-    fail('TOOL_FAILED', `Cannot make the demo image: ${argv.join(' ')} failed`, said || 'Run it by hand to see why')
+    fail(
+      'TOOL_FAILED',
+      `Cannot make an image that boots: ${argv.join(' ')} failed`,
+      said || 'Run it by hand to see why',
+    )
   }
 }
 
@@ -93,7 +108,8 @@ function kernelPackage(): string {
     }
     found = cached()
   }
-  if (!found) fail('FETCH_FAILED', 'Cannot make the demo image: apt brought no kernel', 'apt-get update, then again')
+  if (!found)
+    fail('FETCH_FAILED', 'Cannot make an image that boots: apt brought no kernel', 'apt-get update, then again')
   return join(cache, found)
 }
 
@@ -112,20 +128,17 @@ function downloadKernel(aptOptions: string[]): void {
   }
 }
 
-/** The first file system the kernel sees, a cpio archive: busybox, the drivers and our two scripts. */
-function makeInitrd(scratch: string, kernelFiles: string): Buffer {
+/** The first file system the kernel sees, a cpio archive: busybox, the drivers and our scripts. */
+function makeInitrd(scratch: string, kernelFiles: string, { guest, modules, spare = [] }: ImageRecipe): Buffer {
   const root = join(scratch, 'root')
   mkdirSync(join(root, 'bin'), { recursive: true })
   mkdirSync(join(root, 'modules'))
-  const files = [
-    [busybox, 'bin/busybox'],
-    [join(guest, 'init'), 'init'],
-    [join(guest, 'report'), 'report'],
-  ]
+  const files = [[busybox, 'bin/busybox'], ...readdirSync(guest).map((name) => [join(guest, name), name])]
   const all = readdirSync(join(kernelFiles, 'lib/modules'), { recursive: true, encoding: 'utf8' })
-  for (const module of modules) {
+  for (const module of [...modules, ...spare]) {
     const path = all.find((file) => basename(file) === `${module}.ko`)
-    if (!path) fail('TOOL_FAILED', `Cannot make the demo image: the kernel has no module ${module}`, 'Mend the list')
+    if (!path)
+      fail('TOOL_FAILED', `Cannot make an image that boots: the kernel has no module ${module}`, 'Mend the list')
     files.push([join(kernelFiles, 'lib/modules', path), `modules/${module}.ko`])
   }
   for (const [from = '', to = ''] of files) copyFileSync(from, join(root, to))
@@ -143,7 +156,7 @@ function makeInitrd(scratch: string, kernelFiles: string): Buffer {
 }
 
 /** A whole disk: boot code, a partition table with one active FAT16 partition, and syslinux on it. */
-function makeDisk(scratch: string, kernelFiles: string): string {
+function makeDisk(scratch: string, kernelFiles: string, recipe: ImageRecipe): string {
   const raw = join(scratch, 'disk.raw')
   const sector = 512
   const table = Buffer.alloc(sector)
@@ -161,7 +174,7 @@ function makeDisk(scratch: string, kernelFiles: string): string {
   tool(['mkfs.vfat', '-F', '16', '--invariant', '-n', 'DEMO', '--offset', offset, '-h', offset, raw, kibibytes])
   const [vmlinuz = ''] = readdirSync(join(kernelFiles, 'boot')).filter((name) => name.startsWith('vmlinuz-'))
   copyFileSync(join(kernelFiles, 'boot', vmlinuz), join(scratch, 'vmlinuz'))
-  writeFileSync(join(scratch, 'initrd'), makeInitrd(scratch, kernelFiles))
+  writeFileSync(join(scratch, 'initrd'), makeInitrd(scratch, kernelFiles, recipe))
   writeFileSync(join(scratch, 'syslinux.cfg'), bootMenu)
   const files = ['vmlinuz', 'initrd', 'syslinux.cfg']
   for (const file of files) utimesSync(join(scratch, file), epoch, epoch)
@@ -171,37 +184,44 @@ function makeDisk(scratch: string, kernelFiles: string): string {
 }
 
 /**
- * The demo image is there; the second time nothing is made.
+ * An image of this recipe is there; the second time nothing is made.
  * @returns its path, a qcow2 file
  * @throws {Problem} TOOL_MISSING, TOOL_FAILED, FETCH_FAILED
  */
-export function demoImage(): string {
+export function bootableImage(recipe: ImageRecipe): string {
   mkdirSync(cache, { recursive: true })
-  const ingredients = [import.meta.filename, join(guest, 'init'), join(guest, 'report'), busybox, bootCode]
+  const { name, guest } = recipe
+  const scripts = readdirSync(guest).map((file) => join(guest, file))
+  const ingredients = [import.meta.filename, ...scripts.sort(), busybox, bootCode]
   // In the initrd there are no shared libraries: the other busybox, which names a loader for them, would not start.
   if (!ingredients.every((file) => existsSync(file)) || readFileSync(busybox).includes('\0/lib64/ld-linux')) {
     const remedy = 'apt-get install busybox-static syslinux syslinux-common'
-    fail('TOOL_MISSING', 'Cannot make the demo image: a static busybox or syslinux is missing', remedy)
+    fail('TOOL_MISSING', 'Cannot make an image that boots: a static busybox or syslinux is missing', remedy)
   }
   const kernel = kernelPackage()
   // The recipe is all that can change the bytes; its digest is part of the name, so another recipe is another file.
-  const recipe = createHash('sha256').update(basename(kernel))
-  for (const file of ingredients) recipe.update(readFileSync(file))
-  const image = join(cache, `demo-image-${recipe.digest('hex').slice(0, 12)}.qcow2`)
+  const digest = createHash('sha256')
+    .update(basename(kernel))
+    .update(JSON.stringify([recipe.modules, recipe.spare]))
+  for (const file of ingredients) digest.update(readFileSync(file))
+  const image = join(cache, `${name}-${digest.digest('hex').slice(0, 12)}.qcow2`)
   if (existsSync(image)) return image
 
   const scratch = mkdtempSync(join(cache, 'part-'))
   try {
     tool(['dpkg-deb', '-x', kernel, join(scratch, 'kernel')])
-    const raw = makeDisk(scratch, join(scratch, 'kernel'))
+    const raw = makeDisk(scratch, join(scratch, 'kernel'), recipe)
     const part = join(scratch, 'disk.qcow2')
     tool(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, part])
-    for (const old of readdirSync(cache)) if (old.startsWith('demo-image-')) rmSync(join(cache, old))
+    for (const old of readdirSync(cache)) if (old.startsWith(`${name}-`)) rmSync(join(cache, old))
     renameSync(part, image)
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
   return image
 }
+
+/** The image of the demo, whose guest reports what it sees and powers itself off. See `bootableImage`. */
+export const demoImage = (): string => bootableImage({ name: 'demo-image', guest, modules: diskModules })
 
 if (process.argv[1] === import.meta.filename) process.stdout.write(`${demoImage()}\n`)

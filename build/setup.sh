@@ -8,13 +8,15 @@ cd "$(dirname "$0")/.."
 # What builds and boots the image of the demo.
 demo='busybox-static cpio dosfstools e2fsprogs genisoimage mtools qemu-system-x86 qemu-utils syslinux syslinux-common'
 
-# Image formats and file systems; the story runner; fault injection; a libvirt to talk to; Glance and Keystone (the
-# programs alone: glance-api and keystone would also make them services of this host); shells to complete in.
+# Image formats and file systems; the story runner; fault injection; a libvirt to talk to; ssh between two hosts of the
+# lab; Glance and Keystone (the programs alone: glance-api and keystone would also make them services of this host);
+# shells to complete in.
 test="$demo
   bzip2 gzip ntfs-3g rsync util-linux xfsprogs xorriso xz-utils zstd
   patch python3-cram
   curl hyperfine iproute2 jq python3 strace
   libvirt-clients libvirt-daemon-driver-qemu libvirt-daemon-system
+  openssh-client openssh-server procps
   openssl python3-glance python3-keystone
   fish zsh"
 
@@ -70,6 +72,15 @@ if [ -n "$wanted" ]; then
     case " $absent" in
       *' python3-glance'*)
         say 'On a host that runs systemd, open-iscsi, which python3-glance needs, makes it listen for iscsid.' ;;
+    esac
+    case " $absent" in
+      *' openssh-server'*)
+        # Tests start an sshd of their own, in a network of their own. Nobody asked for one of this host.
+        if [ -d /run/systemd/system ]; then
+          say 'openssh-server would make this host listen on port 22. Before it comes, that is switched off by:'
+          say '  systemctl mask ssh.service ssh.socket    (unmask, where you do want it)'
+          $as_root systemctl mask ssh.service ssh.socket
+        fi ;;
     esac
     say "They are installed now by: ${as_root:+$as_root }$install"
     apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"

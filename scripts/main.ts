@@ -3,6 +3,7 @@ import { tryToWrite, writeAll } from '../lib/cli/output.ts'
 import { asJson, oneLine } from '../lib/cli/printable.ts'
 import type { ProgressMode } from '../lib/cli/progress.ts'
 import { caller } from '../lib/host/caller.ts'
+import { closeAll } from '../lib/host/closing.ts'
 import { audience, interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { exitCode, misuse, Problem } from '../lib/job/problem.ts'
@@ -49,6 +50,13 @@ async function dispatch(
   }
   const { helpOf, readWords } = await import('../lib/cli/flags.ts')
   const { settingsFrom } = await import('../lib/cli/config.ts')
+  if (name === '__serve') {
+    const { serve, serveCommand } = await import('./serve.ts')
+    const { answerPhase } = await import('./destination.ts')
+    const { globals } = await readWords(serveCommand, words)
+    await serve(answerPhase, await settingsFrom(globals, from.environment), from.onEvent)
+    return { outcome: { text: '', document: {}, exit: 0, wanted: false }, typed: nothing }
+  }
   let task: Found | undefined = name === 'run' ? undefined : await taskNamed(name)
   const command = task?.command ?? (await import('./run.ts')).runCommand
   if (words.includes('--help') || words.includes('-h'))
@@ -123,6 +131,8 @@ export async function main(from: Process): Promise<number> {
     const { coloursFor, reportProblem } = await import('../lib/cli/report.ts')
     tryToWrite(2, reportProblem(problem, coloursFor(from.isTerminal.err, from.environment)))
     return problem instanceof Interrupted ? problem.exit : exitCode[problem.kind]
+  } finally {
+    await closeAll()
   }
 }
 

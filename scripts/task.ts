@@ -1,13 +1,14 @@
-import { basename, dirname } from 'node:path'
 import type { Typed } from '../lib/cli/flags.ts'
 import { oneLine, printable } from '../lib/cli/printable.ts'
+import { interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
-import { misuse, Problem, problemIn, refuse } from '../lib/job/problem.ts'
+import { Problem, problemIn, refuse } from '../lib/job/problem.ts'
 import type { Query } from '../lib/job/query.ts'
 import type { Result, StepResult } from '../lib/job/result.ts'
 import type { Settings } from '../lib/job/settings.ts'
 import type { Call } from '../lib/job/step.ts'
 import type { Found } from './find.ts'
+import { openWorld } from './world.ts'
 
 /** What one call of the program came to. */
 export interface Outcome {
@@ -26,9 +27,6 @@ export interface Process {
   columns: number
   onEvent?: Tell
 }
-
-/** Seconds that another task's lock is waited for: a base in the making is worth it, an instance in other hands is not. */
-const busyWait = { instance: 0, base: 3600 }
 
 /** Look, and say what was seen. */
 export async function runQuery(command: Query, typed: Typed, settings: Settings): Promise<Outcome> {
@@ -90,27 +88,29 @@ export async function runTask(
     // What is independent is looked at when its turn comes: that may take as long as the work itself.
     if (!isIndependent) done = await planAll(calls, settings)
     else if (dryRun) done = await oneByOne(calls, planned)
-    let fetched = 0
+    let bytes = { fetched: 0, sent: 0 }
     if (!dryRun) {
       if (pipeline?.destroys && done.some(({ status }) => status === 'planned'))
         await confirm(pipeline.destroys(job), globals['yes'] === true, from, signal)
-      const world = await openWorld(
-        settings,
-        tell,
-        signal,
-        typed,
-        [task.command.name, instance].filter(Boolean).join(' '),
-      )
+      const what = [task.command.name, instance].filter(Boolean).join(' ')
+      const world = await openWorld(settings, tell, signal, globals, what)
       const runOne = async (call: Call) => {
         await planned(call)
         return runAll(() => [call], [], world)
       }
+      const goBack = async (cause: unknown) => {
+        interrupt.renew()
+        const back = await pipeline?.undo?.(job, settings, cause)
+        return back && { ...back, world: await openWorld(settings, tell, interrupt.signal, globals, `undo ${what}`) }
+      }
       done = isIndependent
         ? await oneByOne(calls, runOne)
-        : await runAll(callsOf, pipeline?.locks?.(job) ?? [], world, claims)
-      fetched = world.effects.fetched
+        : await runAll(callsOf, pipeline?.locks?.(job) ?? [], world, claims, pipeline?.undo && goBack)
+      const { effects } = world
+      bytes = { fetched: effects.fetched, sent: effects.sent }
+      if (effects.downtime !== undefined) result.downtimeSeconds = effects.downtime
     }
-    result = { ...result, changed: done.some(({ changed }) => changed), steps: done, bytes: { fetched, sent: 0 } }
+    result = { ...result, changed: done.some(({ changed }) => changed), steps: done, bytes }
     // Only the document tells of them.
     if (instance !== undefined && !dryRun && globals['json'] === true) {
       const { disksOf } = await import('../lib/host/instances.ts')
@@ -122,7 +122,7 @@ export async function runTask(
     const stopped = error instanceof Stopped ? error : undefined
     const steps = stopped?.steps ?? []
     const problem = asProblem(stopped ? stopped.cause : error, globals['verbose'] === true)
-    const step = steps.at(-1)?.step
+    const step = (steps.find(({ status }) => status === 'failed') ?? steps.at(-1))?.step
     const { code, kind, message, remedy } = problem
     result = {
       ...result,
@@ -149,29 +149,6 @@ export class Failed extends Error {
     this.problem = problem
     this.document = document
   }
-}
-
-async function openWorld(settings: Settings, tell: Tell, signal: AbortSignal, typed: Typed, task: string) {
-  const { Effects } = await import('../lib/host/perform.ts')
-  const { acquire } = await import('../lib/host/locks.ts')
-  const { locksOf } = await import('../lib/job/layout.ts')
-  const effects = new Effects(tell, signal, settings)
-  const given = typed.globals['lock-wait']
-  if (given !== undefined && !/^\d{1,6}$/.test(String(given)))
-    misuse(`Cannot read --lock-wait "${given}": it is not a number of seconds`, 'give a number such as 60')
-  const usual = (name: string) => (name.startsWith('instance.') ? busyWait.instance : busyWait.base)
-  const lock = (name: string, wait = given === undefined ? usual(name) : Number(given)) =>
-    acquire(name.startsWith('/') ? dirname(name) : locksOf(settings.instances), basename(name), {
-      task,
-      signal,
-      wait,
-      onWait: ({ task: other, pid, host, since }) =>
-        tell({
-          type: 'notice',
-          message: `waiting for ${basename(name)}: pid ${pid} on ${host} has it for "${other}" since ${since}`,
-        }),
-    })
-  return { settings, tell, lock, effects, perform: effects.perform.bind(effects), flush: effects.flush.bind(effects) }
 }
 
 /** @throws {Problem} CONFIRMATION_NEEDED unless somebody says yes */

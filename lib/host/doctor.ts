@@ -6,10 +6,10 @@ import { glanceChecks } from './glance-check.ts'
 import { kvmDevice, probe } from './kvm.ts'
 import { placeChecks } from './place.ts'
 import { confine, powers } from './sandbox.ts'
-import { compareVersions, minimumOf, packageOf, versionOption } from './tools.ts'
+import { compareVersions, minimumOf, packageOf, rsyncIsMended, versionOption } from './tools.ts'
 
 /** Commands in the order of the summary. */
-const commands = ['create', 'image add']
+const commands = ['create', 'image add', 'resize', 'migrate']
 
 /** Programs that one need asks for, any one of a row. */
 const tools: { any: string[]; needs: string[] }[] = [
@@ -30,6 +30,8 @@ const tools: { any: string[]; needs: string[] }[] = [
   { any: ['bzip2'], needs: ['create --image X.bz2', 'image add X.bz2'] },
   { any: ['virsh'], needs: ['create --domain'] },
   { any: ['qemu-system-x86_64'], needs: ['create --domain start'] },
+  { any: ['rsync'], needs: ['resize --to', 'migrate'] },
+  { any: ['ssh'], needs: ['resize --to', 'migrate'] },
 ]
 
 /** For one question to a program, in milliseconds: two in turn are within the four seconds. */
@@ -56,9 +58,19 @@ async function toolCheck(tool: (typeof tools)[number], path: string): Promise<Ch
     const minimum = minimumOf[program]
     if (minimum !== undefined && (version === undefined || compareVersions(version, minimum) < 0))
       return { name, status: 'missing', found: `${found}, needs ${minimum} or newer`, needs: tool.needs, remedy }
+    if (program === 'rsync') return { name, needs: tool.needs, ...(await rsyncState(version ?? '0', found, path)) }
     return { name, status: 'ok', found, needs: tool.needs }
   }
   return { name, status: 'missing', needs: tool.needs, remedy }
+}
+
+async function rsyncState(version: string, found: string, path: string): Promise<Omit<Check, 'name' | 'needs'>> {
+  if (rsyncIsMended(version)) return { status: 'ok', found }
+  const dpkg = await which('dpkg-query', path)
+  const debian = dpkg && (await ask([dpkg, '-W', 'rsync'], { path, limit })).stdout.trim().split('\t')[1]
+  if (rsyncIsMended(version, debian)) return { status: 'ok', found: `${debian} (${found})` }
+  const state = `${found}: do not run its daemon, CVE-2024-12084`
+  return { status: 'warn', found: state, remedy: 'apt install --only-upgrade rsync' }
 }
 
 /** What confines qemu-img, tried on a program that does nothing. */

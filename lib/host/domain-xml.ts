@@ -17,14 +17,16 @@ function parse(xml: string, what: string): Document {
   }
 }
 
-const children = (parent: Element, name: string): Element[] =>
+export type { Element }
+
+export const children = (parent: Element, name: string): Element[] =>
   Array.from(parent.childNodes).filter((node): node is Element => node.nodeType === 1 && node.nodeName === name)
 
 /** The child element of this name, made where there is none. */
 const child = (parent: Element, name: string): Element => children(parent, name)[0] ?? append(parent, `<${name}/>`)
 
 /** The element that our own `xml` is, as the last one of `parent`. */
-function append(parent: Element, xml: string): Element {
+export function append(parent: Element, xml: string): Element {
   const made = parse(xml.trim(), 'our own XML').documentElement
   const copy = made && parent.ownerDocument?.importNode(made, true)
   if (!copy) throw new TypeError('no element')
@@ -32,7 +34,8 @@ function append(parent: Element, xml: string): Element {
   return copy
 }
 
-function domainOf(xml: string): { document: Document; domain: Element } {
+/** @throws {Problem} BAD_SPEC when it is not the XML of a domain */
+export function domainOf(xml: string): { document: Document; domain: Element } {
   const document = parse(xml, 'the domain definition')
   const domain = document.documentElement
   if (domain?.nodeName !== 'domain')
@@ -43,7 +46,9 @@ function domainOf(xml: string): { document: Document; domain: Element } {
   return { document, domain }
 }
 
-const targetOf = (disk: Element): string => children(disk, 'target')[0]?.getAttribute('dev') ?? ''
+export const serialize = (document: Document): string => `${new XMLSerializer().serializeToString(document)}\n`
+
+export const targetOf = (disk: Element): string => children(disk, 'target')[0]?.getAttribute('dev') ?? ''
 
 /** Of a disk of the operator's, what tells where its bytes are; the rest (boot order, address, limits …) is the device's. */
 const ofTheFile = ['driver', 'source', 'target', 'backingStore', 'mirror']
@@ -134,5 +139,5 @@ export function editDomain(xml: string, wish: Domain): string {
       for (const log of children(port, name))
         if (log.getAttribute(attribute)?.endsWith('/console.log'))
           log.setAttribute(attribute, `${wish.directory}/console.log`)
-  return `${new XMLSerializer().serializeToString(document)}\n`
+  return serialize(document)
 }

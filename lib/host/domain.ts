@@ -32,7 +32,7 @@ const machines: Record<string, [arch: string, machine: string]> = { x64: ['x86_6
  * finds by itself it gives each file to the user that QEMU runs as (dynamic ownership), and a QEMU that a guest has
  * broken out into could then write to the base of every other guest.
  */
-const chainXml = (base: string): string => `
+export const chainXml = (base: string): string => `
       <backingStore type='file'>
         <format type='raw'/>
         <source file='${escaped(base)}'>

@@ -90,8 +90,14 @@ export function ownNamesIn(directory: string): string[] | undefined {
 export const textAt = (path: string): string | undefined => bytesAt(path, O_NOFOLLOW, lookAt(path))?.toString()
 
 const largest = 2 ** 20
+/** The variables of a guest's UEFI take 64 MiB on arm64. */
+const largestState = 2 ** 27
 
-function bytesAt(path: string, flags: number, remedy: string): Buffer | undefined {
+/** Bytes of a file that another program alone writes to, or undefined where nothing is. @throws {Problem} NOT_OURS */
+export const stateAt = (path: string): Buffer | undefined =>
+  ownFileAt(path) && bytesAt(path, O_NOFOLLOW, lookAt(path), largestState)
+
+function bytesAt(path: string, flags: number, remedy: string, limit = largest): Buffer | undefined {
   let fd: number
   try {
     fd = openSync(path, O_RDONLY | O_NONBLOCK | flags)
@@ -102,8 +108,8 @@ function bytesAt(path: string, flags: number, remedy: string): Buffer | undefine
   try {
     const facts = fstatSync(fd)
     if (!facts.isFile()) refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, remedy)
-    if (facts.size > largest)
-      refuse('NOT_OURS', `Cannot read "${path}": it is larger than ${formatSize(largest)}`, 'name the right file')
+    if (facts.size > limit)
+      refuse('NOT_OURS', `Cannot read "${path}": it is larger than ${formatSize(limit)}`, 'name the right file')
     return readFileSync(fd)
   } finally {
     closeSync(fd)
@@ -253,6 +259,37 @@ export function touch(path: string): void {
 /** The nearest directory above `path` that exists. */
 function nearest(path: string): string {
   for (let at = path; ; at = dirname(at)) if (at === '/' || lstatSync(at, { throwIfNoEntry: false })) return at
+}
+
+/** Whether a file that is in one directory can be renamed into the other; they need not exist yet. */
+export const isOneFileSystem = (one: string, other: string): boolean =>
+  lstatSync(nearest(one)).dev === lstatSync(nearest(other)).dev
+
+/** What a file is, exactly enough that two hosts which see the same can only be looking at the same file. */
+export interface Probe {
+  inode: string
+  /** Time of its last change, ns. */
+  changed: string
+  size: number
+}
+
+/**
+ * By this two hosts tell whether they share a file. It is opened first: only then does NFS ask its server for the
+ * file's times, instead of taking those that it remembers (nfs(5), close-to-open consistency).
+ */
+export function probeOf(path: string): Probe | undefined {
+  try {
+    const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    try {
+      const { ino, ctimeNs, size } = fstatSync(fd, { bigint: true })
+      return { inode: String(ino), changed: String(ctimeNs), size: Number(size) }
+    } finally {
+      closeSync(fd)
+    }
+  } catch (error) {
+    if (errno(error) === 'ENOENT') return undefined
+    throw error
+  }
 }
 
 /** Bytes that may still be written under a directory, whether or not it exists yet. */

@@ -1,6 +1,7 @@
+import { basename } from 'node:path'
 import { readQcow2 } from '../image/qcow2.ts'
-import { InstanceRecord } from '../job/instance.ts'
-import { type DiskName, diskNames, instanceOf } from '../job/layout.ts'
+import { InstanceRecord, type Task } from '../job/instance.ts'
+import { type DiskName, diskNames, instanceOf, keptOf } from '../job/layout.ts'
 import { Problem, refuse } from '../job/problem.ts'
 import type { DiskResult } from '../job/result.ts'
 import { InstanceName } from '../job/spec.ts'
@@ -35,11 +36,39 @@ export function requireInstance(instances: string, name: string): InstanceRecord
   )
 }
 
-/** Names of the directories that hold an instance, sorted. */
+/** What there is of an instance: under its own name, or as a resize or migration keeps it to go back to. */
+export interface Known {
+  record: InstanceRecord
+  /** Of its directory: NAME, or NAME_resize where that is all that is here. */
+  home: string
+  task: Task | undefined
+}
+
+/** @throws {Problem} INSTANCE_NOT_FOUND */
+export function knownInstance(instances: string, name: string): Known {
+  const aside = keptOf(instances, name)
+  const [here, kept] = [instanceAt(instanceOf(instances, name)), instanceAt(aside)]
+  const record = here ?? kept ?? requireInstance(instances, name)
+  return { record, home: here ? name : basename(aside), task: here?.task ?? kept?.task }
+}
+
+/** Names of the instances that are here, or kept here to go back to; sorted. */
 export function instanceNames(instances: string): string[] {
-  return (namesIn(instances) ?? [])
-    .filter((name) => InstanceName.safeParse(name).success && fileAt(`${instances}/${name}/instance.json`))
+  const homes = (namesIn(instances) ?? []).filter((name) => !/^[_.]/.test(name))
+  const names = new Set(homes.map((home) => home.replace(/_resize$/, '')))
+  const isThere = (home: string) => homes.includes(home) && fileAt(`${instances}/${home}/instance.json`) !== undefined
+  return [...names]
+    .filter((name) => InstanceName.safeParse(name).success && (isThere(name) || isThere(`${name}_resize`)))
     .sort()
+}
+
+/** A resize or migration in hand, as words that go behind the instance's name; and what can be typed next. */
+export function sayTask(name: string, { kind, host, phase, since }: Task): { state: string; remedy: string } {
+  const what = `${kind === 'resize' ? 'resize' : 'migration'}${host === undefined ? '' : ` to ${host}`} of ${since}`
+  const back = `go back: cowhand revert ${name}`
+  return phase === 'done'
+    ? { state: `its ${what} is neither confirmed nor reverted`, remedy: `cowhand confirm ${name}, or ${back}` }
+    : { state: `its ${what} is not finished`, remedy: `run that command again, or ${back}` }
 }
 
 /** An instance's disks as they are on the disk now, root first. No process is started. */

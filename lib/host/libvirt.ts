@@ -7,6 +7,12 @@ export interface DomainFacts {
   uuid: string
   /** As virsh says it: `running`, `shut off`, `paused`, … */
   state: string
+  /** It starts with the host. */
+  autostart?: boolean
+  /** It has a definition, and does not vanish when it is switched off. */
+  persistent?: boolean
+  /** libvirt has its memory, saved: its next start goes on from there. */
+  saved?: boolean
 }
 
 export const virsh = (uri: string, ...words: string[]): string[] => ['virsh', '-q', '-c', uri, ...words]
@@ -14,14 +20,21 @@ export const virsh = (uri: string, ...words: string[]): string[] => ['virsh', '-
 /** Facts in the output of `virsh dominfo`. */
 export function domainFactsIn(output: string): DomainFacts {
   const field = (name: string) => new RegExp(`^${name}:\\s*(.+)$`, 'm').exec(output)?.[1]?.trim() ?? ''
-  return { name: field('Name'), uuid: field('UUID'), state: field('State') }
+  return {
+    name: field('Name'),
+    uuid: field('UUID'),
+    state: field('State'),
+    autostart: field('Autostart') === 'enable',
+    persistent: field('Persistent') === 'yes',
+    saved: field('Managed save') === 'yes',
+  }
 }
 
 /** To answer one question, in seconds. virsh itself waits without end for a libvirtd that hangs, and we may have locks. */
 const patience = 60
 
 /** What libvirt says, in virsh's words. @throws {Problem} TOOL_FAILED when it is out of reach, or does not answer */
-async function answer(uri: string, words: string[], accept: number[] = [], seconds = patience): Promise<string> {
+export async function answer(uri: string, words: string[], accept: number[] = [], seconds = patience): Promise<string> {
   const { program } = await import('./shell.ts')
   const end = AbortSignal.timeout(seconds * 1000)
   try {
@@ -54,11 +67,17 @@ export async function domainAt(uri: string, name: string): Promise<DomainFacts |
     if (!(error instanceof Problem) || !error.message.includes('failed to get domain')) throw error
   }
   // virsh says the same when the connection broke on the way: only the list of all tells that there is none.
-  const all = (await answer(uri, ['list', '--all', '--uuid', '--name']))
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/))
-  const uuid = all.find((words) => words[1] === name)?.[0]
+  const uuid = (await domainNames(uri)).find((domain) => domain.name === name)?.uuid
   return uuid === undefined ? undefined : domainFactsIn(await answer(uri, ['dominfo', uuid]))
+}
+
+/** Every domain that libvirt has, on or off. @throws {Problem} TOOL_FAILED when it is out of reach */
+export async function domainNames(uri: string): Promise<{ uuid: string; name: string }[]> {
+  const lines = (await answer(uri, ['list', '--all', '--uuid', '--name'])).split('\n')
+  return lines.flatMap((line) => {
+    const [, uuid, name] = /^\s*(\S+)\s+(.*?)\s*$/.exec(line) ?? []
+    return uuid === undefined || name === undefined ? [] : [{ uuid, name }]
+  })
 }
 
 /**

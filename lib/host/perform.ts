@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, renameSync, rmdirSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { type Action, checkImage } from '../job/action.ts'
 import type { Tell } from '../job/events.ts'
-import { explainSystemError, Problem, refuse } from '../job/problem.ts'
+import { explainSystemError, fail, Problem, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { type Algorithm, algorithmOf, type Format, isWeak } from '../job/spec.ts'
 import {
@@ -18,6 +18,8 @@ import {
   writeWhole,
 } from './files.ts'
 
+import type { MoveAction } from './perform-move.ts'
+
 /** What may stand beside names that are not flushed yet. */
 const adding: Action['do'][] = ['mkdir', 'write', 'allocate', 'overlay', 'publish']
 
@@ -26,6 +28,11 @@ type Of<K extends Action['do']> = Extract<Action, { do: K }>
 /** What one task has done and measured: bytes that came over the network, and facts of the files it made. */
 export class Effects {
   fetched = 0
+  /** Bytes that went to another host. */
+  sent = 0
+  /** Seconds that a guest was off. */
+  downtime: number | undefined
+  #offSince: number | undefined
   readonly #tell: Tell
   readonly #signal: AbortSignal
   readonly #settings: Settings
@@ -92,6 +99,8 @@ export class Effects {
         return this.#rebase(action)
       case 'check':
         return this.#check(action)
+      case 'inspect':
+        return this.#inspect(action)
       case 'measure':
         return this.#measure(action)
       case 'record':
@@ -113,7 +122,27 @@ export class Effects {
         throw new Problem('failed', action.code, action.message, action.remedy)
       case 'rmdir':
         return rmdirSync(action.path)
+      case 'end-receivers':
+        return import('./receivers.ts').then(
+          async ({ endStaleReceivers }) => void (await endStaleReceivers(action.path)),
+        )
+      default:
+        return this.#move(action)
     }
+  }
+
+  async #move(action: MoveAction): Promise<void> {
+    const { performMove } = await import('./perform-move.ts')
+    if (action.do === 'power-off') this.#offSince = performance.now()
+    const { sent = 0 } = await performMove(action, {
+      settings: this.#settings,
+      signal: this.#signal,
+      tell: this.#tell,
+      progress: (verb, path) => this.#progress(verb, path),
+    })
+    this.sent += sent
+    const isBack = action.do === 'await' || (action.do === 'ask' && action.phase === 'finish')
+    if (isBack && this.#offSince !== undefined) this.downtime = (performance.now() - this.#offSince) / 1000
   }
 
   #progress(verb: string, path: string): (done: number, total?: number) => void {
@@ -291,12 +320,22 @@ export class Effects {
     refuse('IMAGE_REJECTED', message, 'get the image again from its source, or use another one')
   }
 
-  async #measure({ path, proven = false }: Of<'measure'>): Promise<void> {
+  async #inspect({ path, size, stands }: Of<'inspect'>): Promise<void> {
+    const { requireDisk } = await import('../image/arrived.ts')
+    requireDisk(path, size, stands)
+    this.#sizes.set(path, size)
+  }
+
+  async #measure({ path, proven = false, digest: expected }: Of<'measure'>): Promise<void> {
     const { contentDigest } = await import('../image/content.ts')
     const told = this.#progress('read', path)
     const facts = fileAt(path)
     const onProgress = (done: number) => told(done, facts?.allocated)
     const digest = await contentDigest(path, { signal: this.#signal, onProgress })
+    if (expected !== undefined && (digest !== expected || fileAt(path)?.stamp !== facts?.stamp)) {
+      const message = `Cannot use "${path}": its content is ${digest}, and ${expected} was sent`
+      fail('CHECKSUM_MISMATCH', message, 'run the same command again: what differs is sent again')
+    }
     this.#measured.set(path, {
       ...this.#measured.get(path),
       content: { digest, stamp: facts?.stamp, ...(proven ? { proven } : {}) },

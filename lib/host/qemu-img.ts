@@ -1,7 +1,7 @@
 import { closeSync, constants, fchownSync, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { errno, Problem, refuse } from '../job/problem.ts'
 import { type Format, formatSize } from '../job/spec.ts'
-import { type Limits, memory, powers } from './sandbox.ts'
+import { isSandboxUser, type Limits, memory, powers } from './sandbox.ts'
 import type { End, RunOptions } from './shell.ts'
 
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
@@ -38,17 +38,24 @@ export interface Image {
   format: Format
   /** Our descriptor of it, where it is to be changed. */
   fd?: number | undefined
+  /** What it stands on. Without it that is nothing, whatever its header says. */
+  on?: Image | undefined
+  /** A disk of a guest that is off: where only its owner may read it, it is qemu-img's for as long as that reads it. */
+  lent?: boolean
+  /** Read past the page cache. */
+  direct?: boolean
 }
 
 export interface Work {
   images: Image[]
   /** What a guest sees of them, in bytes, by our own reader: the limits follow from it. */
   size: number
-  /** The raw file that it makes, with our descriptor of it; its path stands in the words too. */
-  makes?: { path: string; fd: number } | undefined
+  /** The file that it makes, raw unless it is said, with our descriptor of it; its path stands in the words too. */
+  makes?: { path: string; fd: number; format?: 'qcow2' } | undefined
 }
 
 const MiB = 2 ** 20
+const chainOf = (image: Image): Image[] => [image, ...(image.on ? chainOf(image.on) : [])]
 /** Past the page cache, whole blocks are written, of up to 4096 bytes: the last may reach behind the disk's end. */
 const padded = (size: number): number => Math.ceil(size / 4096) * 4096
 
@@ -69,16 +76,19 @@ export async function qemuImg(
   if (!argv.includes('-f')) throw new TypeError('qemu-img would guess the format')
   const { program } = await import('./shell.ts')
   // Of raw images nothing is interpreted, and some are for nobody else to read.
-  const isRaw = images.every(({ format }) => format === 'raw')
+  const all = images.flatMap(chainOf)
+  const isRaw = all.every(({ format }) => format === 'raw')
   const power = isRaw ? { ...powers(), user: undefined } : powers()
-  const written = [makes?.fd, ...images.map(({ fd }) => fd)].filter((fd) => fd !== undefined)
-  const { names, files, close } = descriptors(images, makes, power.user)
+  const written = [makes?.fd, ...all.map(({ fd }) => fd)].filter((fd) => fd !== undefined)
+  const { names, files, lent, close } = descriptors(images, makes, power.user)
+  const isRawMade = makes !== undefined && makes.format === undefined
   try {
     // That the file system takes no file as large is told here: later it would look like a limit of ours.
-    if (makes) for (const length of [size, 0]) ftruncateSync(makes.fd, length)
-    for (const fd of written) handOver(fd, power.user)
-    // What is changed in place is a qcow2, whose tables grow a little.
-    const output = makes ? padded(size) : written.length > 0 ? size + 64 * MiB : 0
+    if (makes) for (const length of isRawMade ? [size, 0] : [0]) ftruncateSync(makes.fd, length)
+    for (const fd of [...written, ...lent.keys()]) handOver(fd, power.user)
+    // A qcow2 has tables. One that is changed may keep all that it has now (snapshots, leaks), and the disk beside it.
+    const present = Math.max(0, ...written.map((fd) => fstatSync(fd).size))
+    const output = isRawMade ? padded(size) : written.length > 0 ? present + size + size / 32 + 64 * MiB : 0
     const limits = { cpu: 60 + size / (16 * MiB), output }
     const done = await program(
       argv.map((word) => names.get(word) ?? word),
@@ -90,8 +100,8 @@ export async function qemuImg(
         explain: (end) => explainEnd(end, options.why, limits),
       },
     )
-    const made = makes ? fstatSync(makes.fd).size : size
-    if (makes && made === padded(size)) ftruncateSync(makes.fd, size)
+    const made = isRawMade ? fstatSync(makes.fd).size : size
+    if (isRawMade && made === padded(size)) ftruncateSync(makes.fd, size)
     else if (made !== size)
       refuse(
         'IMAGE_REJECTED',
@@ -102,6 +112,7 @@ export async function qemuImg(
   } finally {
     // In a namespace nobody is left who could still write to it: see `confine`.
     for (const fd of written) handOver(fd, power.user === undefined ? undefined : process.geteuid?.())
+    for (const [fd, owner] of lent) handOver(fd, owner)
     close()
   }
 }
@@ -109,30 +120,40 @@ export async function qemuImg(
 /** What stands for each path in qemu-img's words, and the descriptors that it is started with, from 3 on. */
 function descriptors(images: Image[], makes: Work['makes'], user: number | undefined) {
   const [files, opened, names]: [number[], number[], Map<string, string>] = [[], [], new Map()]
+  /** Whose it is that is lent, by our descriptor. A run that was killed may have left it to the user that it had. */
+  const lent = new Map<number, number>()
   const close = () => opened.forEach(closeSync)
-  const file = (path: string, fd = openImage(path)) => ({
+  const file = (path: string, fd: number) => ({
     driver: 'file',
     filename: `/proc/self/fd/${2 + files.push(fd)}`,
   })
-  function openImage(path: string): number {
-    const fd = openReadable(path, user)
+  function openImage({ path, lent: isLent }: Image): number {
+    const fd = openReadable(path, isLent ? undefined : user)
     opened.push(fd)
+    const { mode, uid } = fstatSync(fd)
+    if (isLent && user !== undefined && (mode & 0o004) === 0)
+      lent.set(fd, isSandboxUser(uid) ? (process.geteuid?.() ?? uid) : uid)
     return fd
   }
+  // No name in a header is followed: what an image stands on is said, where it matters here.
+  const node = (image: Image): object => ({
+    driver: image.format,
+    ...(image.direct ? { cache: { direct: true } } : {}),
+    file: file(image.path, image.fd ?? openImage(image)),
+    backing: image.on ? node(image.on) : null,
+  })
   try {
-    // Each is opened alone, whatever it stands on: what qemu-img is asked here does not depend on that.
-    for (const { path, format, fd } of images)
-      names.set(path, `json:${JSON.stringify({ driver: format, file: file(path, fd), backing: null })}`)
+    for (const image of images) names.set(image.path, `json:${JSON.stringify(node(image))}`)
     if (makes) names.set(makes.path, `file:${file(makes.path, makes.fd).filename}`)
   } catch (error) {
     close()
     throw error
   }
-  return { names, files, close }
+  return { names, files, lent, close }
 }
 
 /** @throws {Problem} NO_PERMISSION rather than to change the mode of an operator's file; NOT_OURS; the system's error */
-function openReadable(path: string, user: number | undefined): number {
+export function openReadable(path: string, user: number | undefined): number {
   const fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   const facts = fstatSync(fd)
   if (facts.isFile() && (user === undefined || (facts.mode & 0o004) !== 0)) return fd
@@ -147,7 +168,7 @@ function openReadable(path: string, user: number | undefined): number {
 }
 
 /** True afterwards: the file is this user's, and its group's as before. */
-function handOver(fd: number, user: number | undefined): void {
+export function handOver(fd: number, user: number | undefined): void {
   if (user === undefined) return
   try {
     fchownSync(fd, user, -1)
@@ -162,7 +183,11 @@ function handOver(fd: number, user: number | undefined): void {
 const crashes = ['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGTRAP']
 
 /** What an end says of the image; undefined where it says something of this host. Exported for its table test. */
-export function explainEnd({ signal, words }: End, why: string, { cpu, output }: Limits): Problem | undefined {
+export function explainEnd(
+  { signal, words }: Omit<End, 'said'>,
+  why: string,
+  { cpu, output }: Limits,
+): Problem | undefined {
   const rejected = (state: string) => {
     const remedy = 'get the image again from its source, or use another one'
     return new Problem('refused', 'IMAGE_REJECTED', `Cannot ${why}: ${state}`, remedy)

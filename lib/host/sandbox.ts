@@ -49,8 +49,13 @@ export function ulimits({ limits: { cpu, output }, user }: Sandbox): string[] {
 
 /** Above all numbers that accounts, containers and systemd's services are given (systemd's UIDS-GIDS document). */
 const ownUsers = 0x7f000000
+/** No process has a higher number (PID_MAX_LIMIT). */
+const mostProcesses = 2 ** 22
 /** Where a container has fewer numbers: Debian reserves it, systemd leaves it alone, and no account has it. */
 const spareUser = 65533
+
+/** A file that is this user's was handed to a sandbox, by a run that was killed before it could take it back. */
+export const isSandboxUser = (user: number): boolean => user >= ownUsers || user === spareUser
 
 /** Capabilities by their bits, capabilities(7). */
 const [chown, setgid, setuid, setpcap, sysAdmin] = [0, 6, 7, 8, 21]
@@ -67,13 +72,14 @@ const mapped = (file: string, id: number): boolean =>
 /**
  * All powers of a usual root, none of anybody else. The user is a number that no other process has, not even one of
  * another cowhand: programs of one user can read and change each other's memory.
+ * @param nth of our users, where two programs are to be kept from each other: 0 or 1
  */
-export function powers(): Powers {
+export function powers(nth: 0 | 1 = 0): Powers {
   const capabilities = BigInt(`0x${/^CapEff:\s*(\w+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? 0}`)
   const may = (bit: number) => ((capabilities >> BigInt(bit)) & 1n) === 1n
   if (process.geteuid?.() !== 0 || ![chown, setgid, setuid, setpcap].every(may))
     return { user: undefined, namespaces: false }
-  const user = [ownUsers + process.pid, spareUser].find((id) =>
+  const user = [ownUsers + nth * mostProcesses + process.pid, spareUser - nth].find((id) =>
     ['uid_map', 'gid_map'].every((map) => mapped(`/proc/self/${map}`, id)),
   )
   return { user, namespaces: user !== undefined && may(sysAdmin) }
@@ -92,19 +98,19 @@ const dying = (become: string[], script: string, zero: string, argv: readonly st
 /** The program, started by a child of ours so that it dies with us, also of SIGKILL. */
 export const withUs = (argv: readonly string[]): string[] => dying([], isOurs, String(process.pid), argv)
 
+/** What makes setpriv take from a program what it does not need: the user's rights, and all capabilities but these. */
+export const becoming = (user: number | undefined, capabilities = '-all'): string[] => [
+  ...(user === undefined ? [] : ['--reuid', String(user), '--regid', String(user), '--clear-groups']),
+  ...['--no-new-privs', '--inh-caps=-all', `--bounding-set=${capabilities}`],
+]
+
 /**
  * The program, nicer, and confined as far as we can: as root, it is a user without a name, capabilities or a way to
  * get any; as root that may make namespaces, it also has no network, and none of its children outlives it, so that
  * nobody still writes to what it wrote. As somebody else it stays our user, and has its limits only.
  */
 export function confine(argv: readonly string[], { user, namespaces }: Powers): string[] {
-  const become =
-    user === undefined
-      ? []
-      : [
-          ...['--reuid', String(user), '--regid', String(user), '--clear-groups'],
-          ...['--no-new-privs', '--inh-caps=-all', '--bounding-set=-all'],
-        ]
+  const become = user === undefined ? [] : becoming(user)
   const nice = ['nice', '-n', '10']
   if (!namespaces) return [...nice, ...dying(become, isOurs, String(process.pid), argv)]
   const unshare = ['unshare', '--net', '--ipc', '--pid', '--fork', '--kill-child', '--']

@@ -38,11 +38,12 @@ export interface RunOptions {
   explain?: (end: End) => Problem | undefined
 }
 
-/** How a program failed. `words`: the last of what it said. */
+/** How a program failed. `words`: the last of what it said; `said`: the last 4000 characters, line by line. */
 export interface End {
   code: number
   signal: string | undefined
   words: string
+  said: string
 }
 
 const grace = 10_000
@@ -117,7 +118,12 @@ function endOf({ signal, stderr }: ProcessOutput, code: number, reword = (words:
   const [told] = Object.entries(constants.signals).find(([, number]) => number === code - 128) ?? []
   const lines = stderr.trim().split('\n')
   if (!signal && told) lines.pop()
-  return { code, signal: signal ?? told, words: reword(lines.slice(-3).join('; ')).slice(0, 500) }
+  return {
+    code,
+    signal: signal ?? told,
+    words: reword(lines.slice(-3).join('; ')).slice(0, 500),
+    said: lines.join('\n').slice(-4000),
+  }
 }
 
 /** What a failed program's exit means to the operator. */

@@ -6,6 +6,7 @@ export const packageOf: Record<string, string> = {
   blkid: 'util-linux',
   bzip2: 'bzip2',
   cp: 'coreutils',
+  e2fsck: 'e2fsprogs',
   flock: 'util-linux',
   genisoimage: 'genisoimage',
   gzip: 'gzip',
@@ -16,12 +17,19 @@ export const packageOf: Record<string, string> = {
   'mkfs.xfs': 'xfsprogs',
   mkntfs: 'ntfs-3g',
   mkswap: 'util-linux',
+  mount: 'mount',
   nice: 'coreutils',
   'qemu-img': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
   'qemu-system-x86_64': 'qemu-system-x86',
+  resize2fs: 'e2fsprogs',
+  rsync: 'rsync',
   setpriv: 'util-linux',
+  ssh: 'openssh-client',
   unshare: 'util-linux',
   virsh: 'libvirt-clients',
+  xfs_growfs: 'xfsprogs',
+  xfs_repair: 'xfsprogs',
   xorriso: 'xorriso',
   xz: 'xz-utils',
   zstd: 'zstd',
@@ -40,6 +48,7 @@ export const versionOption: Record<string, string> = {
   mke2fs: '-V',
   'mkfs.vfat': '--help',
   'mkfs.xfs': '-V',
+  ssh: '-V',
   xorriso: '-version',
 }
 
@@ -57,4 +66,14 @@ export function compareVersions(a: string, b: string): number {
     if (difference !== 0) return Math.sign(difference)
   }
   return 0
+}
+
+/**
+ * Is this rsync without the holes in its daemon (CVE-2024-12084 … 12088)?
+ * @param upstream version that it tells itself
+ * @param debian version of its package, where it comes from one: Debian mended 3.2.7 and 3.2.3 in place
+ */
+export function rsyncIsMended(upstream: string, debian = ''): boolean {
+  if (compareVersions(upstream, '3.4.0') >= 0) return true
+  return /^3\.2\.7-1\+deb12u([2-9]|\d\d)/.test(debian) || /^3\.2\.3-4\+deb11u([2-9]|\d\d)/.test(debian)
 }

@@ -1,7 +1,7 @@
 import { type Dirent, lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Doubt } from '../job/clean.ts'
-import { baseOfFile, basesOf, type DiskName, isBaseFile, kindOfBase } from '../job/layout.ts'
+import { baseOfFile, basesOf, type DiskName, isBaseFile, kindOfBase, markOf } from '../job/layout.ts'
 import { errno, Problem } from '../job/problem.ts'
 import { namesIn } from './files.ts'
 import { locksTaken } from './locks.ts'
@@ -220,6 +220,7 @@ class Scan {
   async strangers(): Promise<void> {
     const pins = new Map<string, (disk: DiskName) => string>()
     for (const { user, path, doubt, isRaw } of this.#strange) {
+      if (this.#isArriving(user)) continue
       const [directory, name] = [dirname(`${this.#instances}/${user}`), lastOf(user)]
       if (!user.startsWith('domain ') && name !== 'libvirt.xml') {
         const pin = pins.get(directory) ?? (await pinsOf(directory).catch(() => () => 'unknown'))
@@ -229,6 +230,17 @@ class Scan {
       if (doubt) this.#doubts.push(doubt)
       else for (const base of isRaw ? this.#itself(path, user) : this.#follow(path, user)) this.#use(base, user)
     }
+  }
+
+  /**
+   * It came from another host, is perhaps only half here, and what it names is on that host. Before anything was sent,
+   * empty disks were put on every base that it is going to need (NAME.incoming/reserved), and these count.
+   */
+  #isArriving(user: string): boolean {
+    const [, stage] = /^([^/]+\.incoming)\//.exec(user) ?? []
+    return (
+      stage !== undefined && lstatSync(markOf(`${this.#instances}/${stage}`), { throwIfNoEntry: false }) !== undefined
+    )
   }
 
   /** Names of the bases that a file is, or stands on. @param user what needs it */

@@ -21,10 +21,14 @@ interface Extent {
  * (u64, little endian) and its bytes, the last one padded with zeros. So it does not depend on what is allocated, nor
  * on zeros at the end: an overlay sees zeros behind its base as well, and a base and its larger copy are the same.
  * Memory is bounded, and holes are not read.
+ * @param options.before is awaited before the file is read from `at`
  * @returns `content-sha256:HEX`
  * @throws {Problem} NOT_OURS when it is not a regular file; TOOL_MISSING, TOOL_FAILED; the signal's reason when aborted
  */
-export async function contentDigest(path: string, options: HashOptions = {}): Promise<string> {
+export async function contentDigest(
+  path: string,
+  options: HashOptions & { before?: (at: number) => Promise<void> } = {},
+): Promise<string> {
   const { constants } = await import('node:fs')
   const { open } = await import('node:fs/promises')
   const { createHash } = await import('node:crypto')
@@ -57,6 +61,7 @@ export async function contentDigest(path: string, options: HashOptions = {}): Pr
       options.signal?.throwIfAborted()
       const whole = (await ahead) ?? 0
       const next = parts[index + 1]
+      if (next) await options.before?.(next.start)
       ahead = next && read(other, next.start, next.end - next.start)
       for (let at = 0; at < whole; at += block) {
         const bytes = current.subarray(at, at + block)

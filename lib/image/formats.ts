@@ -8,8 +8,8 @@ import { vpc } from './vpc.ts'
 
 const isQcow1 = (file: ImageFile): boolean => isQcow(file) && file.head.length >= 8 && file.head.readUInt32BE(4) === 1
 
-/** What no image may be, whatever it stands on. */
-function closed(file: ImageFile): Qcow2Header {
+/** A qcow2 that no secret and no other file is needed for, but what it stands on. @throws {Problem} IMAGE_REJECTED */
+export function closedQcow2(file: ImageFile): Qcow2Header {
   const header = qcow2Header(file)
   if (header.dataFile) reject(file.path, 'its data is in another file', makeWhole)
   if (header.encrypted) reject(file.path, 'it is encrypted', 'decrypt it where its secret is known')
@@ -20,7 +20,7 @@ function closed(file: ImageFile): Qcow2Header {
 const qcow2: Reader = {
   matches: (file) => isQcow(file) && !isQcow1(file),
   read(file) {
-    const header = closed(file)
+    const header = closedQcow2(file)
     if (header.backing !== undefined) reject(file.path, 'it has a backing file', makeWhole)
     return header.virtualSize
   },
@@ -36,7 +36,7 @@ const qcow2: Reader = {
  * @throws {Problem} IMAGE_REJECTED where it names another one, or calls it anything but raw
  */
 export function readDelta(file: ImageFile, base: string): { virtualSize: number; backing: string } {
-  const { virtualSize, backing, backingFormat = 'raw' } = closed(file)
+  const { virtualSize, backing, backingFormat = 'raw' } = closedQcow2(file)
   const getRight = `give the image that stands on the base ${base}`
   if (backing === undefined) reject(file.path, `it has no backing file, and should stand on the base ${base}`, getRight)
   const plain = backing.startsWith('/') ? (backing.split('/_base/').at(-1) ?? '') : backing

@@ -134,7 +134,9 @@ export function rebaseHeader(fd: number, path: string, { clusterSize }: Qcow2Hea
   const cluster = Buffer.alloc(clusterSize)
   readSync(fd, cluster, 0, clusterSize, 0)
   const bytes = rebasedCluster(cluster, path, backing)
-  writeSync(fd, bytes, 0, bytes.length, 0)
+  // No more than what changes, which is in the first page: a run that is killed here leaves one name or the other.
+  const end = bytes.findLastIndex((byte, at) => byte !== cluster[at]) + 1
+  writeSync(fd, bytes, 0, end, 0)
 }
 
 /**

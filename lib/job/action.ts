@@ -1,5 +1,7 @@
+import type { Answer, MoveReference, Order, Phase, Transport } from './move.ts'
 import type { Code } from './problem.ts'
-import { type Format, formatSize, type Packing } from './spec.ts'
+import type { StepResult } from './result.ts'
+import { exactSize, type Format, formatSize, type Packing } from './spec.ts'
 import { showUrl } from './url.ts'
 
 /**
@@ -43,12 +45,17 @@ export type Action =
    * `name`: what the operator calls it; `backing`: it is a delta, and must stand on the base of this plain name.
    */
   | { do: 'examine'; path: string; format: Format; ceiling: number; of?: string; name?: string; backing?: string }
+  /** Reject a qcow2 that arrived unless it is a disk of `size` bytes; changes nothing. `stands`: it has a base, else none. */
+  | { do: 'inspect'; path: string; size: number; stands: boolean }
   /** Write the name of a base of ours into the header of an examined delta, which is to be a disk of `size` bytes. */
   | { do: 'rebase'; path: string; base: string; size: number; name?: string }
   /** Reject the image where `qemu-img check` finds that it is damaged; changes nothing. */
   | { do: 'check'; path: string; format: Format; name?: string }
-  /** Digest of what a guest sees in a raw base, for its record. `proven`: it was made of proven bytes just now. */
-  | { do: 'measure'; path: string; proven?: boolean }
+  /**
+   * Digest of what a guest sees in a raw base, for its record; it has to be `digest`, where one is given (of any file
+   * that was sent). `proven`: it was made of proven bytes just now.
+   */
+  | { do: 'measure'; path: string; proven?: boolean; digest?: string }
   /**
    * Write down beside a file how it was made, with what was measured of it on the way. `stamp`: what the file has to
    * be still; `by`: the program that made it, whose version is written down; `why`: for people.
@@ -75,6 +82,45 @@ export type Action =
   | { do: 'alarm'; code: Code; message: string; remedy: string }
   /** Remove an empty directory. */
   | { do: 'rmdir'; path: string }
+  /** End each rsync that still writes below a directory, though its sender is gone. */
+  | { do: 'end-receivers'; path: string }
+  /** Have the other host do its part. `plan`: what that is, in its own words. */
+  | {
+      do: 'ask'
+      host: string
+      phase: Phase
+      round: number
+      document: Order | MoveReference
+      plan: StepResult['actions']
+    }
+  /**
+   * Send files to another host, by rsync. What arrived before a cut is not sent again. `to`: absolute directory there;
+   * `record`: where digest and size of each are written down, for the other host to prove them by.
+   */
+  | {
+      do: 'push'
+      host: string
+      transport: Transport
+      files: { path: string; name: string; size: number }[]
+      to: string
+      rsyncd?: Answer['rsyncd']
+      rate?: number
+      record?: string
+    }
+  /** Switch a guest off: by its power button, and after so many seconds by pulling the plug. */
+  | { do: 'power-off'; uri: string; name: string; uuid: string; seconds: number }
+  /** Wait until a guest is seen running. */
+  | { do: 'await'; uri: string; name: string; uuid: string; seconds: number }
+  /** Write the name of another base of ours into an overlay's header: no byte that the guest sees may change by it. */
+  | { do: 'point'; path: string; base: string }
+  /** Copy into an overlay what `from` has and `to` has not, and then put it on `to`. `space`: bytes, at most. */
+  | { do: 'shift'; path: string; from: string; to: string; space: number }
+  /** A qcow2 without a base, of what the guest sees in an overlay. `base`: what that stands on; `space`: bytes, at most. */
+  | { do: 'flatten'; path: string; base: string; to: string; space: number }
+  /** Give a disk this size, bytes; what is new of it are zeros. `base`: what a qcow2 stands on, if anything. */
+  | { do: 'grow'; path: string; format: 'qcow2' | 'raw'; size: number; base?: string }
+  /** Grow a bare file system inside a disk to the disk's end, where there is one; a partitioned disk is the guest's. */
+  | { do: 'grow-fs'; path: string; format: 'qcow2' | 'raw'; base?: string }
 
 /** Start a program: `argv` (never a command line), and why: VERB "THING". */
 export const run = (
@@ -115,8 +161,10 @@ export function sayAction(action: Action): string {
       return `rebase ${word(action.path)} on ${word(action.base)}`
     case 'check':
       return checkImage(action.path, action.format).map(word).join(' ')
+    case 'inspect':
+      return `inspect ${word(action.path)} (qcow2, ${formatSize(action.size)}${action.stands ? ', on a base' : ''})`
     case 'measure':
-      return `measure ${word(action.path)}`
+      return `measure ${word(action.path)}${action.digest === undefined ? '' : ` (${action.digest})`}`
     case 'record':
       return `record ${word(action.path)}${action.why === undefined ? '' : ` (${action.why})`}`
     case 'publish':
@@ -131,13 +179,37 @@ export function sayAction(action: Action): string {
     case 'alarm':
       return `alarm: ${action.message}`
     case 'rmdir':
-      return `rmdir ${word(action.path)}`
+    case 'end-receivers':
+      return `${action.do} ${word(action.path)}`
+    case 'ask':
+      return `ask ${action.host} to ${action.phase} ${action.document.name}`
+    case 'push':
+      return `push ${action.files.map(({ path }) => word(path)).join(' ')} ${word(`${action.host}:${action.to}/`)} (${formatSize(action.files.reduce((sum, { size }) => sum + size, 0))}, ${action.transport})`
+    case 'power-off':
+      return `power-off ${action.name} (${action.seconds === 0 ? 'at once' : `at once after ${action.seconds} s`})`
+    case 'await':
+      return `await ${action.name} (running, ${action.seconds} s)`
+    case 'point':
+      return `point ${word(action.path)} to ${word(action.base)}`
+    case 'shift':
+      return `shift ${word(action.path)} from ${word(action.from)} to ${word(action.to)}`
+    case 'flatten':
+      return `flatten ${word(action.path)} ${word(action.to)} (with ${word(action.base)})`
+    case 'grow':
+      return `grow ${word(action.path)} to ${exactSize(action.size)}`
+    case 'grow-fs':
+      return `grow-fs ${word(action.path)}`
   }
 }
 
 /** Bytes that come over the network for an action, that it may allocate, and that it frees; absent where it is none. */
-export function costOf(action: Action): { fetch?: number; space?: number; frees?: number } {
+export function costOf(action: Action): { fetch?: number; space?: number; frees?: number; send?: number } {
   switch (action.do) {
+    case 'push':
+      return { send: action.files.reduce((sum, { size }) => sum + size, 0) }
+    case 'shift':
+    case 'flatten':
+      return { space: action.space }
     case 'remove':
       return action.frees === undefined ? {} : { frees: action.frees }
     case 'fetch':

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
-import { Digest } from './spec.ts'
+import type { BaseIdentity } from './move.ts'
+import { Digest, isWeak } from './spec.ts'
 
 /**
  * Which reading of images this is: one more with each version that rejects what the one before took. A base that an
@@ -46,3 +47,32 @@ export const BaseRecord = z.looseObject({
   quarantined: z.optional(z.object({ since: z.string(), why: z.string() })),
 })
 export type BaseRecord = z.output<typeof BaseRecord>
+
+/**
+ * What one host tells another of a base: nothing that its record says of a file that was written to since, or that
+ * nobody has proven.
+ * @param stamp of the file as it is now
+ */
+export function identityOf(record: BaseRecord | undefined, stamp: string): BaseIdentity {
+  if (!record || record.quarantined) return {}
+  const { id, name, source, owner, shared, digest, format, packing, content, adopted } = record
+  const measured = content?.stamp === stamp ? content : undefined
+  const isMade = digest !== undefined && record.stamp === stamp && (!adopted || content?.proven === true)
+  const told = {
+    ...{ id, name, source, owner, shared },
+    ...(isMade ? { digest, format, packing } : {}),
+    ...(measured ? { content: measured.digest } : {}),
+    ...(measured?.proven ? { proven: true } : {}),
+  }
+  return Object.fromEntries(Object.entries(told).filter(([, value]) => value !== undefined))
+}
+
+/**
+ * Whether two bases have the same content: by its digests; else both were made of the same image, in one way. Two that
+ * were made of different images may still have it, so of these nothing is said (BEHAVIOUR.md S75).
+ */
+export function sameContent(one: BaseIdentity, other: BaseIdentity): boolean | undefined {
+  if (one.content !== undefined && other.content !== undefined) return one.content === other.content
+  const isOneImage = one.digest !== undefined && one.digest === other.digest && !isWeak(one.digest)
+  return isOneImage && one.format === other.format && one.packing === other.packing ? true : undefined
+}

@@ -1,6 +1,32 @@
 import * as z from 'zod/mini'
 import { OsType, optional, Uuid } from './spec.ts'
 
+/**
+ * A resize or migration in hand: in instance.json from before the guest is switched off until it is confirmed or
+ * reverted. `begun`: nothing but this host can run the guest. `handed-over`: the other half was told to start it, so it
+ * may run there. `done`: it was seen there. `reverting`: what became of it is being removed.
+ */
+export const Task = z.object({
+  /** Id of the move, the same on both hosts. */
+  move: Uuid,
+  kind: z.enum(['resize', 'migrate']),
+  phase: z.enum(['begun', 'handed-over', 'done', 'reverting']),
+  /** Where to; absent: to this very host. */
+  host: z.optional(z.string()),
+  since: z.string(),
+  /** The guest ran when it began, and is to run again, here or there. */
+  run: z.boolean(),
+  /** It started with this host, and is to do so again. */
+  autostart: z.boolean(),
+  /** Both hosts see the same directory. */
+  shared: z.optional(z.boolean()),
+  /** Sizes that were asked for, bytes. */
+  root: z.number(),
+  ephemeral: z.optional(z.number()),
+  swap: z.optional(z.number()),
+})
+export type Task = z.output<typeof Task>
+
 /** What was wished for an instance: kept as instance.json in its directory, sizes in bytes. */
 export const InstanceRecord = z.object({
   version: z.literal(1),
@@ -17,10 +43,18 @@ export const InstanceRecord = z.object({
   network: z.optional(z.string()),
   seed: optional(z.string(), 'digest of the files that the seed was made of'),
   xml: optional(z.string(), 'digest of the file given with --xml'),
+  task: optional(Task, 'resize or migration in hand'),
+  arrived: optional(
+    z.object({ move: Uuid, host: z.optional(z.string()) }),
+    'move that brought it here, and from where',
+  ),
 })
 export type InstanceRecord = z.output<typeof InstanceRecord>
 
-const comparable = ({ image, uuid, ...wish }: InstanceRecord): Record<string, unknown> => ({ ...wish, image: image.id })
+const comparable = ({ image, uuid, task, arrived, ...wish }: InstanceRecord): Record<string, unknown> => ({
+  ...wish,
+  image: image.id,
+})
 
 /** The first thing in which two wishes for one instance differ, with what it was; its uuid is not wished for. */
 export function firstDifference(

@@ -12,6 +12,24 @@ export const basesOf = (instances: string): string => `${instances}/_base`
 export const locksOf = (directory: string): string => `${directory}/locks`
 export const instanceOf = (instances: string, name: string): string => `${instances}/${name}`
 
+/** What a resize or migration keeps of an instance, to go back to (BEHAVIOUR.md S9). */
+export const keptOf = (instances: string, name: string): string => `${instances}/${name}_resize`
+/** Where an instance arrives, until it is whole: from then on it has its own name. */
+export const stageOf = (instances: string, name: string): string => `${instances}/${name}.incoming`
+/** Files that are on their way; what is proven moves up, out of it. */
+export const arrivingOf = (stage: string): string => `${stage}/part`
+/** Empty overlays that keep the cleaner from bases which are ready for an instance that is still to arrive. */
+export const reservedOf = (stage: string): string => `${stage}/reserved`
+/** Which move a stage is of: the first file in it, and the last. */
+export const markOf = (stage: string): string => `${stage}/move.json`
+
+/** Where libvirt keeps the variables of a guest's UEFI, unless it is told otherwise. */
+export const nvramOf = (name: string): string => `/var/lib/libvirt/qemu/nvram/${name}_VARS.fd`
+/** Where libvirt keeps the state of a guest's emulated TPM. @param uuid of the domain */
+export const swtpmOf = (uuid: string): string => `/var/lib/libvirt/swtpm/${uuid.toLowerCase()}`
+/** In there, what a TPM remembers while its guest is off: by its version. */
+export const tpmFiles: Record<string, string> = { 'tpm2-00.permall': 'tpm2', 'tpm-00.permall': 'tpm1.2' }
+
 /** A base is named for its image's id, so that two images never meet in one file. */
 export async function baseName(imageId: string): Promise<string> {
   // Not node:crypto: it loads the runtime's streams, which takes longer than the rest of a small command.
@@ -36,6 +54,8 @@ export const isWholeMiB = (size: number): boolean => size % MiB === 0
 
 /** A file that is being made stands beside the one it becomes. */
 export const partOf = (path: string): string => `${path}.part`
+/** What is to be merged into a disk so that its file system fills it. */
+export const growingOf = (disk: string): string => `${disk}.growing`
 export const convertedOf = (base: string): string => `${base}.converted`
 /** A base that was found to differ is called this, when nothing needs it. */
 export const quarantineOf = (base: string): string => `${base}.quarantined`
@@ -75,6 +95,8 @@ export const instanceFiles = [
   'disk.info',
   'console.log',
   'libvirt.xml',
+  'definition.xml',
+  'nvram.fd',
   'instance.json',
 ] as const
 

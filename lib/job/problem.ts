@@ -6,16 +6,20 @@ export const exitCode: Record<Kind, number> = { failed: 1, usage: 2, refused: 3,
 
 /** Every code that `error.code` can have. They are stable: scripts compare them. */
 export const codes = [
-  'AUTH_FAILED', // a cloud does not accept the credentials
+  'AUTH_FAILED', // a cloud does not accept the credentials, or another host not our key (or we not its one)
   'BAD_SPEC', // a flag, a job document or the configuration is wrong
   'BASE_DIFFERS', // a base is not what its record or its image says
+  'BASE_UNPROVEN', // nothing proves what is in a base that a disk's delta needs
   'CHECKSUM_MISMATCH',
   'CHECKSUM_MISSING', // nothing vouches for the bytes
   'CHECKSUM_WEAK', // only md5 or sha1 vouches for the bytes, and that was not allowed
   'CONFIRMATION_NEEDED', // destructive, nobody to ask, no --yes
+  'DESTINATION_EXISTS', // the other host has an instance or a domain of this name
   'DISK_TOO_SMALL',
   'DOMAIN_EXISTS', // libvirt has another domain of this name
   'FETCH_FAILED',
+  'HOST_UNKNOWN_STATE', // it cannot be told whether the guest runs on the other host, so it is not started here
+  'HOST_UNREACHABLE',
   'IMAGE_AMBIGUOUS', // several images have this name
   'IMAGE_CHANGED', // a file of the store was replaced behind our back
   'IMAGE_EXISTS',
@@ -29,14 +33,17 @@ export const codes = [
   'INTERRUPTED',
   'IO_FAILED',
   'LOCKED',
+  'MOVE_UNFINISHED', // a resize or migration of it waits to be finished, confirmed or reverted
   'MISSING_PREREQUISITE', // an earlier step has to be run first
   'NO_PERMISSION',
   'NO_SPACE',
+  'NOT_MOVED', // there is nothing to confirm or to go back to
   'NOT_SETTLED', // a step ran, and its work is not done
   'NOT_OURS', // something that cowhand did not make is in the way
   'TOOL_FAILED',
   'TOOL_MISSING',
   'UNSUPPORTED',
+  'VERSION_MISMATCH', // the other host has another version of cowhand
   'USERS_UNKNOWN', // it cannot be told which bases are needed, so none may go
 ] as const
 export type Code = (typeof codes)[number]

@@ -15,6 +15,7 @@ export const StepResult = z.strictObject({
     z.strictObject({
       action: described(z.string(), 'what is done, as a line for people'),
       fetch: z.optional(bytes('to come over the network')),
+      send: z.optional(bytes('to be sent to another host, at most')),
       space: z.optional(bytes('it may allocate, at most')),
       frees: z.optional(bytes('given back')),
     }),

@@ -1,6 +1,6 @@
 import { type Action, costOf, sayAction } from './action.ts'
 import type { Tell } from './events.ts'
-import { fail, joint, Problem } from './problem.ts'
+import { fail, joint, Problem, problemIn } from './problem.ts'
 import type { StepResult } from './result.ts'
 import type { Settings } from './settings.ts'
 import type { Call } from './step.ts'
@@ -40,6 +40,7 @@ const published = (action: Action): string[] => {
 const makes = (action: Action): string | undefined => {
   if (action.do === 'run') return action.writes
   if (action.do === 'allocate' || action.do === 'overlay') return action.path
+  if (action.do === 'flatten') return action.to
   return action.do === 'copy' || action.do === 'unpack' || action.do === 'fetch' || action.do === 'rename'
     ? action.to
     : undefined
@@ -74,7 +75,11 @@ const asResult = (title: Title, actions: Action[], status: StepResult['status'],
   status,
   changed: status === 'changed',
   seconds,
-  actions: actions.map((action) => ({ action: sayAction(action), ...costOf(action) })),
+  // What another host does for it is told in that host's words.
+  actions: actions.flatMap((action) => [
+    { action: sayAction(action), ...costOf(action) },
+    ...(action.do === 'ask' ? action.plan.map((its) => ({ ...its, action: `${action.host}: ${its.action}` })) : []),
+  ]),
 })
 
 /**
@@ -119,11 +124,20 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
   return results
 }
 
+/** How everything becomes as it was before a job that failed. `said`: what it is then, behind `undone:`. */
+export interface GoingBack {
+  calls: Call[]
+  said: string
+  /** One that is not interrupted. */
+  world: World
+}
+
 /**
  * Run the calls in turn: under its locks each step looks, plans, acts and looks again; then nothing may be left.
  * A lock is kept from step to step while a later one needs it too, so that nobody comes in between.
  * @param callsOf looks what the calls follow from: under the job's locks, for who had them may have changed it
  * @param claims locks that are taken as far as they are free; `callsOf` is told which
+ * @param goBack asked when a step failed; undefined: nothing is to be undone
  * @throws {Stopped} with the steps so far
  */
 export async function runAll(
@@ -131,6 +145,7 @@ export async function runAll(
   jobLocks: string[],
   world: World,
   claims: string[] = [],
+  goBack?: (cause: unknown) => Promise<GoingBack | undefined>,
 ): Promise<StepResult[]> {
   const held = new Map<string, Held>()
   const hold = async (names: string[]) => {
@@ -152,6 +167,38 @@ export async function runAll(
   const results: StepResult[] = []
   let title: Title | undefined
   let begun: Action[] = []
+  const doAll = async (calls: Call[], { settings, tell, perform, flush }: World) => {
+    const needs = calls.map(({ step, input }) => step.locks?.(input) ?? [])
+    for (const [index, call] of calls.entries()) {
+      const { name } = call.step
+      title = titleOf(call)
+      const started = performance.now()
+      await hold(needs[index] ?? [])
+      const actions = await planOf(call, settings, new Set())
+      tell({ type: 'step', step: name, status: actions.length > 0 ? 'running' : 'ok' })
+      for (const action of actions) {
+        tell({ type: 'action', step: name, action: sayAction(action) })
+        assertHeld()
+        begun.push(action)
+        await perform(action)
+      }
+      begun = []
+      if (actions.length > 0) {
+        flush()
+        await settle(call, settings)
+      }
+      const seconds = (performance.now() - started) / 1000
+      results.push(asResult(title, actions, actions.length > 0 ? 'changed' : 'ok', seconds))
+      tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
+      letGo([...jobLocks, ...needs.slice(index + 1).flat()])
+    }
+  }
+  const failed = () => {
+    // An alarm is the last thing: what came before it was done.
+    const done = begun.at(-1)?.do === 'alarm' ? begun.slice(0, -1) : []
+    if (title) results.push({ ...asResult(title, done, 'failed'), changed: done.length > 0 })
+    title = undefined
+  }
   try {
     await hold(jobLocks)
     const claimed = new Set<string>()
@@ -162,35 +209,11 @@ export async function runAll(
       held.set(claim, lock)
       claimed.add(claim)
     }
-    const calls = await callsOf(claimed)
-    const needs = calls.map(({ step, input }) => step.locks?.(input) ?? [])
-    for (const [index, call] of calls.entries()) {
-      const { name } = call.step
-      title = titleOf(call)
-      const started = performance.now()
-      await hold(needs[index] ?? [])
-      const actions = await planOf(call, world.settings, new Set())
-      world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'running' : 'ok' })
-      for (const action of actions) {
-        world.tell({ type: 'action', step: name, action: sayAction(action) })
-        assertHeld()
-        begun.push(action)
-        await world.perform(action)
-      }
-      begun = []
-      if (actions.length > 0) {
-        world.flush()
-        await settle(call, world.settings)
-      }
-      const seconds = (performance.now() - started) / 1000
-      results.push(asResult(title, actions, actions.length > 0 ? 'changed' : 'ok', seconds))
-      world.tell({ type: 'step', step: name, status: actions.length > 0 ? 'changed' : 'ok' })
-      letGo([...jobLocks, ...needs.slice(index + 1).flat()])
-    }
+    await doAll(await callsOf(claimed), world)
     return results
-  } catch (problem) {
+  } catch (cause) {
     // Without its locks, or interrupted, it stays: the next run finds it.
-    for (const path of scraps(begun, problem)) {
+    for (const path of scraps(begun, cause)) {
       try {
         for (const lock of held.values()) lock.assertHeld()
         await world.perform({ do: 'remove', path })
@@ -198,13 +221,40 @@ export async function runAll(
         break
       }
     }
-    // An alarm is the last thing: what came before it was done.
-    const done = begun.at(-1)?.do === 'alarm' ? begun.slice(0, -1) : []
-    const failed = title && { ...asResult(title, done, 'failed'), changed: done.length > 0 }
-    throw new Stopped(failed ? [...results, failed] : results, problem)
+    const isAtWork = title !== undefined
+    failed()
+    throw new Stopped(results, isAtWork && goBack ? await undo(cause) : cause)
   } finally {
     letGo([])
   }
+
+  /** @returns what is told in the end: the first problem, and what became of the attempt to go back */
+  async function undo(cause: unknown): Promise<unknown> {
+    begun = []
+    try {
+      const back = await goBack?.(cause)
+      if (!back) return cause
+      letGo(jobLocks)
+      await doAll(back.calls, back.world)
+      return withWords(cause, ` (undone: ${back.said})`)
+    } catch (second) {
+      failed()
+      const words = second instanceof Error ? second.message : String(second)
+      const told = withWords(cause, `${joint}it could not be undone: ${words}`)
+      return second instanceof Problem && told instanceof Problem
+        ? new Problem(told.kind, told.code, told.message, second.remedy)
+        : told
+    }
+  }
+}
+
+/** The same problem, with more words; what is none of ours stays as it is. */
+function withWords(cause: unknown, words: string): unknown {
+  const problem = problemIn(cause)
+  if (!problem) return cause
+  const told: Problem = Object.create(Object.getPrototypeOf(problem), Object.getOwnPropertyDescriptors(problem))
+  told.message += words
+  return told
 }
 
 function unlessLocked(error: unknown): undefined {

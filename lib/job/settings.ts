@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { AbsolutePath, Bytes, NonEmpty, optional, withDefault } from './spec.ts'
+import { AbsolutePath, Bytes, NonEmpty, optional, Port, withDefault } from './spec.ts'
 
 /** Where images come from: a directory, or the Image API of a cloud; its endpoint, where the catalog is not asked. */
 export type Store = { kind: 'dir'; directory: string } | { kind: 'glance'; endpoint?: string }
@@ -27,6 +27,14 @@ const Store = z.string().check(
   }),
 )
 
+/** No path, option or address can be made of it. */
+const PlainName = z
+  .string()
+  .check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/, 'may have only letters, digits, ".", "_" and "-"'))
+
+/** Words that mean themselves to every shell, with one blank between them: ssh joins them for the shell over there. */
+const plainWords = /^[A-Za-z0-9_/][A-Za-z0-9_/.,:=+@-]*( [A-Za-z0-9_/.,:=+@-]+)*$/
+
 /**
  * What holds for every job on a host: the keys of /etc/cowhand/cowhand.yaml, each also a flag where it is marked so.
  */
@@ -43,6 +51,31 @@ export const Settings = z.strictObject({
   ),
   image_ceiling: withDefault(Bytes, '8T', 'largest virtual size of an image'),
   snapshot_optimization: withDefault(z.boolean(), true, 'allow the optimised way for snapshots'),
+  ssh_user: optional(
+    z.string().check(z.regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$/, 'is no name of a user')),
+    'user on the other host, where it is not as ssh has it',
+  ),
+  ssh_port: optional(Port, 'port of sshd on the other host, where it is not as ssh has it'),
+  ssh_identity: optional(
+    // rsync takes ssh's command as one text, and splits it at blanks.
+    AbsolutePath.check(z.regex(/^[^\s'"\\]*$/, 'has a blank, a quote or a backslash')),
+    'private key for the other host; no other one is tried then',
+  ),
+  remote_cowhand: withDefault(
+    z.string().check(z.regex(plainWords, 'is not a command of plain words, such as: sudo -n cowhand')),
+    'cowhand',
+    'how cowhand is started on the other host',
+  ),
+  transport: withDefault(z.enum(['ssh', 'rsyncd']), 'ssh', 'how disks travel: rsync over ssh, or to its daemon'),
+  compress: withDefault(
+    z.enum(['auto', 'zstd', 'none']),
+    'auto',
+    'what travels is compressed: always, never, or by what it is and how fast the link is',
+  ),
+  rsyncd_port: withDefault(Port, 873, 'port of the rsync daemon that receives on this host'),
+  rsyncd_module: withDefault(PlainName, 'cowhand', 'module of that daemon: its path is that of the instances'),
+  rsyncd_user: optional(PlainName, 'user of that module [cowhand]'),
+  rsyncd_secrets: optional(AbsolutePath, 'file of lines USER:PASSWORD: what its daemon knows, and what a push tells'),
 })
 export type Settings = z.output<typeof Settings>
 

@@ -164,6 +164,46 @@ export const packers = {
 export type Packing = keyof typeof packers
 export const Packing = z.enum(Object.keys(packers) as [Packing, ...Packing[]])
 
+/** An IPv6 address in its shortest form, however it was written; undefined where it is none. */
+function shortIpv6(text: string): string | undefined {
+  const address = text.replace(/^\[(.*)\]$/, '$1')
+  if (!/^[0-9A-Fa-f:.]{2,45}$/.test(address) || !address.includes(':')) return undefined
+  const url = `http://[${address}]/`
+  return URL.canParse(url) ? new URL(url).hostname.slice(1, -1) : undefined
+}
+
+const notHost = (text: string): string => {
+  if (text.length > 253) return 'is longer than 253 characters'
+  if (/^[\w.-]+@[\w.:[\]-]+$/.test(text)) return 'has a user in it: give the host alone, and the user as ssh_user'
+  if (/^[\w.-]+:\d+$/.test(text)) return 'has a port in it: give the host alone, and the port as ssh_port'
+  return 'is no host name, no address and no Host of an ssh_config'
+}
+
+/**
+ * Another host: a name, an IPv4 or IPv6 address (without brackets from here on), or a Host of an ssh_config. None of
+ * them can be an option, another mode of rsync (`host::module`, `rsync://`), or something that ssh or a shell replaces
+ * (CVE-2017-1000117, CVE-2023-51385).
+ */
+export const HostName = z.pipe(
+  z.string(),
+  z.transform((text, { issues }) => {
+    const isName = text.length <= 253 && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(text)
+    const name = isName ? text : shortIpv6(text)
+    if (name === undefined) issues.push({ code: 'custom', input: text, message: notHost(text) })
+    return name ?? ''
+  }),
+)
+
+/** Of TCP. */
+export const Port = z.pipe(
+  z.union([z.string(), z.int()]),
+  z.transform((text, { issues }) => {
+    const port = /^[1-9][0-9]{0,4}$/.test(String(text)) ? Number(text) : 65_536
+    if (port > 65_535) issues.push({ code: 'custom', input: text, message: 'is no port: 1 to 65535' })
+    return port
+  }),
+)
+
 export const OsType = z.enum(['linux', 'windows'])
 export type OsType = z.output<typeof OsType>
 

@@ -57,6 +57,11 @@ export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> 
   reasons?: (job: z.output<J>, found: C, settings: Settings, claimed?: ReadonlySet<string>) => string[]
   /** What is done all the same and should be known: told also where a success is silent. */
   warnings?: (job: z.output<J>, found: C, settings: Settings) => string[]
+  /**
+   * What is to be done when a step failed, under the same locks, so that everything is as it was before; `said`: what
+   * it then is. Undefined: there is nothing to go back from, or the way leads on.
+   */
+  undo?: (job: z.output<J>, settings: Settings, cause: unknown) => Promise<{ calls: Call[]; said: string } | undefined>
 }
 
 export const defineStep = <I extends z.ZodMiniType, F>(step: Step<I, F>): Step<I, F> => step

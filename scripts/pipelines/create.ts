@@ -1,6 +1,7 @@
 import * as z from 'zod/mini'
 import { readOperatorsBytes, readOperatorsFile } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
+import { requireNoMove } from '../../lib/host/stage.ts'
 import type { Image } from '../../lib/image/image.ts'
 import { findImage } from '../../lib/image/store.ts'
 import { baseOfDelta, imageTypeOf, wayOf } from '../../lib/image/way.ts'
@@ -82,6 +83,7 @@ export const create = definePipeline({
   }),
   locks: ({ name }) => [layout.instanceLock(name)],
   look: async (job, settings) => {
+    requireNoMove('create', settings.instances, job.name)
     const given = [job['user-data'], job['meta-data'], job['network-config']]
     const image = await findImage(job.image, { checksum: job.checksum, format: job['image-format'] }, settings)
     const sha1 = baseOfDelta(image) ?? (await layout.baseName(image.id))

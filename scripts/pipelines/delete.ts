@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
 import { instanceAt } from '../../lib/host/instances.ts'
+import { requireNoMove } from '../../lib/host/stage.ts'
 import { instanceLock, instanceOf } from '../../lib/job/layout.ts'
 import { described, InstanceName } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
@@ -15,7 +16,10 @@ export const remove = definePipeline({
   job: z.strictObject({ name: described(InstanceName, 'name of the instance') }),
   destroys: ({ name }) => `instance "${name}" with all its disks`,
   locks: ({ name }) => [instanceLock(name)],
-  look: async ({ name }, { instances }) => instanceAt(instanceOf(instances, name)),
+  look: async ({ name }, { instances }) => {
+    requireNoMove('delete', instances, name)
+    return instanceAt(instanceOf(instances, name))
+  },
   calls({ name }, record, { instances, libvirt_uri: uri }) {
     const domain = uri !== undefined && record ? { uri, name, uuid: record.uuid } : undefined
     return [

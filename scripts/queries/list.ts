@@ -1,7 +1,8 @@
 import * as z from 'zod/mini'
 import { oneLine } from '../../lib/cli/printable.ts'
 import { table } from '../../lib/cli/table.ts'
-import { disksOf, instanceNames, requireInstance } from '../../lib/host/instances.ts'
+import { disksOf, instanceNames, knownInstance, sayTask } from '../../lib/host/instances.ts'
+import type { Task } from '../../lib/job/instance.ts'
 import { Problem } from '../../lib/job/problem.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 import { formatSize } from '../../lib/job/spec.ts'
@@ -15,17 +16,24 @@ interface Row {
   ephemeral?: number | undefined
   swap?: number | undefined
   actualSize?: number
+  /** A resize or migration in hand. */
+  task?: Task
   problem?: string
 }
 
 /** What a row tells of an instance; one that cannot be read must not hide the others. */
 async function rowOf(instances: string, name: string): Promise<Row> {
   try {
-    const { root, ephemeral, swap, image } = requireInstance(instances, name)
-    const disks = await disksOf(instances, name)
+    const { record, home, task } = knownInstance(instances, name)
+    const { root, ephemeral, swap, image } = record
+    const disks = await disksOf(instances, home)
     const actualSize = sum(disks.map((disk) => disk.actualSize))
     const [problem] = disks.flatMap((disk) => disk.problem ?? [])
-    return { name, image: image.name, root, ephemeral, swap, actualSize, ...(problem === undefined ? {} : { problem }) }
+    return {
+      ...{ name, image: image.name, root, ephemeral, swap, actualSize },
+      ...(task ? { task } : {}),
+      ...(problem === undefined ? {} : { problem }),
+    }
   } catch (problem) {
     if (problem instanceof Problem) return { name, problem: problem.message }
     throw problem
@@ -48,10 +56,14 @@ export const list = defineQuery({
       size(row.actualSize),
     ])
     const problems = rows.flatMap(({ problem }) => problem ?? [])
+    const notes = rows.flatMap(({ name, task }) => {
+      const { state, remedy } = task ? sayTask(name, task) : {}
+      return state === undefined ? [] : [`${name}: ${state}: ${remedy}`]
+    })
     const text = rows.length > 0 ? [table(['NAME', 'IMAGE', 'ROOT', 'EPHEMERAL', 'SWAP', 'ON DISK'], cells)] : []
     return {
       data: { instances: rows },
-      text: [...text, ...problems.map(oneLine)].join('\n'),
+      text: [...text, ...[...notes, ...problems].map(oneLine)].join('\n'),
       ok: problems.length === 0,
     }
   },

@@ -1,7 +1,7 @@
 import * as z from 'zod/mini'
 import { oneLine } from '../../lib/cli/printable.ts'
 import { type Base, baseAt } from '../../lib/host/bases.ts'
-import { disksOf, requireInstance } from '../../lib/host/instances.ts'
+import { disksOf, knownInstance, sayTask } from '../../lib/host/instances.ts'
 import { instanceOf } from '../../lib/job/layout.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 import type { DiskResult } from '../../lib/job/result.ts'
@@ -13,8 +13,10 @@ export const show = defineQuery({
   positional: ['name'],
   job: z.strictObject({ name: described(InstanceName, 'name of the instance') }),
   run: async ({ name }, { instances }) => {
-    const { version: _, ...record } = requireInstance(instances, name)
-    const disks = (await disksOf(instances, name)).map((disk) => {
+    const known = knownInstance(instances, name)
+    const { version: _, ...record } = known.record
+    const task = known.task && sayTask(name, known.task)
+    const disks = (await disksOf(instances, known.home)).map((disk) => {
       const base = disk.backing === undefined ? undefined : baseAt(disk.backing)
       const facts: BaseFacts = base ? factsOf(base) : {}
       return { ...disk, ...facts }
@@ -23,7 +25,8 @@ export const show = defineQuery({
       ['image', record.image.name],
       ['image id', record.image.id],
       ['uuid', record.uuid],
-      ['directory', instanceOf(instances, name)],
+      ['in hand', task && `${task.state}: ${task.remedy}`],
+      ['directory', instanceOf(instances, known.home)],
       ['os type', record['os-type']],
       ['memory', record.memory === undefined ? undefined : formatSize(record.memory)],
       ['vcpus', record.vcpus],
@@ -37,7 +40,8 @@ export const show = defineQuery({
       ...(disk.problem === undefined ? [] : [`  └─ ${disk.problem}`]),
     ])
     const ok = disks.every(({ problem }) => problem === undefined)
-    return { data: { ...record, disks }, text: [name, ...wish, ...chains].map(oneLine).join('\n'), ok }
+    const data = { ...record, ...(known.task ? { task: known.task } : {}), disks }
+    return { data, text: [name, ...wish, ...chains].map(oneLine).join('\n'), ok }
   },
 })
 

@@ -7,20 +7,33 @@ import type { Action } from '../../lib/job/action.ts'
 import {
   basesOf,
   diskNames,
+  growingOf,
   instanceFiles,
   isOldConsole,
   kindOfBase,
   partOf,
   recordOf,
+  tpmFiles,
   unpackedOf,
 } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
-const ours = new Set<string>([...instanceFiles, ...instanceFiles.map(partOf), unpackedOf('disk')])
+const growing = diskNames.map(growingOf)
+const ours = new Set<string>([
+  ...instanceFiles,
+  ...growing,
+  ...[...instanceFiles, ...growing].map(partOf),
+  unpackedOf('disk'),
+])
 
-const isOurs = (name: string): boolean => ours.has(name) || isOldConsole(name) || name === 'disk.config.d'
+/** Directories in it: the files that a seed is made of, and the state of the guest's TPM. */
+const within = ['disk.config.d', 'tpm']
+
+const isOurs = (name: string): boolean => ours.has(name) || isOldConsole(name) || within.includes(name)
+
+const isTpm = (name: string): boolean => name.replace(/\.part$/, '') in tpmFiles
 
 /** Bases of this host that its disks stand on, as far as the disks tell: this must not keep them from being removed. */
 async function basesUnder(directory: string, instances: string): Promise<string[]> {
@@ -42,10 +55,10 @@ async function basesUnder(directory: string, instances: string): Promise<string[
 }
 
 /** @throws {Problem} NOT_OURS where one with a name of ours is no file: before any is removed */
-function filesIn(directory: string, isStage = false): string[] | undefined {
+function filesIn(directory: string, isWithin = false): string[] | undefined {
   const names = ownNamesIn(directory)
   for (const name of names ?? [])
-    if (isStage || (isOurs(name) && name !== 'disk.config.d')) fileAt(`${directory}/${name}`)
+    if (isWithin || (isOurs(name) && !within.includes(name))) fileAt(`${directory}/${name}`)
   return names
 }
 
@@ -56,12 +69,16 @@ export const removeInstance = defineStep({
   inspect: async ({ directory }, { instances }) => ({
     names: filesIn(directory),
     bases: await basesUnder(directory, instances),
-    staged: filesIn(`${directory}/disk.config.d`, true),
+    inside: within.flatMap((name) => {
+      const names = filesIn(`${directory}/${name}`, true)
+      return names ? [{ name, names }] : []
+    }),
     inUse: fileAt(`${directory}/disk`) !== undefined && (await isInUse(`${directory}/disk`)),
   }),
-  plan({ directory }, { names, staged, inUse, bases }): Action[] {
+  plan({ directory }, { names, inside, inUse, bases }): Action[] {
     if (!names) return []
-    const foreign = names.filter((name) => !isOurs(name))
+    const strange = inside.flatMap((its) => (its.name === 'tpm' ? its.names.filter((name) => !isTpm(name)) : []))
+    const foreign = [...names.filter((name) => !isOurs(name)), ...strange.map((name) => `tpm/${name}`)]
     if (foreign.length > 0)
       refuse(
         'NOT_OURS',
@@ -76,15 +93,17 @@ export const removeInstance = defineStep({
       )
     const remove = (name: string): Action => ({ do: 'remove', path: `${directory}/${name}` })
     // What tells that there is an instance goes last, so that a removal that was cut off is seen and goes on.
-    const files = names.filter((name) => name !== 'disk.config.d' && name !== 'instance.json')
+    const files = names.filter((name) => !within.includes(name) && name !== 'instance.json')
     return [
       // Their time without users begins now. They are told by the disks, so it comes before these go.
       ...(bases.length > 0
         ? [{ do: 'touch', paths: bases.map(recordOf), what: `the records of its bases` } as const]
         : []),
       ...files.map(remove),
-      ...(staged ?? []).map((name) => remove(`disk.config.d/${name}`)),
-      ...(staged ? [{ do: 'rmdir', path: `${directory}/disk.config.d` } as const] : []),
+      ...inside.flatMap((its): Action[] => [
+        ...its.names.map((name) => remove(`${its.name}/${name}`)),
+        { do: 'rmdir', path: `${directory}/${its.name}` },
+      ]),
       ...names.filter((name) => name === 'instance.json').map(remove),
       { do: 'rmdir', path: directory },
     ]

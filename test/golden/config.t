@@ -40,6 +40,10 @@ The settings there are:
   base_layout [overlay]: overlay: disks stand on the base itself; sized: on a copy of it in the size of the disk
   image_ceiling [8T]: largest virtual size of an image
   snapshot_optimization [true]: allow the optimised way for snapshots
+  ssh_user [none]: user on the other host, where it is not as ssh has it
+  ssh_port [none]: port of sshd on the other host, where it is not as ssh has it
+  ssh_identity [none]: private key for the other host; no other one is tried then
+  remote_cowhand [cowhand]: how cowhand is started on the other host
 
 What is wrong is named with where it came from:
 

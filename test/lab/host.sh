@@ -1,12 +1,16 @@
 # The first process of a host of the lab (host.ts starts it, as root, in namespaces of its own): gives it its own
 # places to write to, starts libvirt, says "ready", and stays until its standard input is closed. When it ends, the
 # kernel ends every process of the host. It must stay a shell that reaps: libvirt waits for a dead QEMU to be gone.
-# Usage: bash host.sh DIRECTORY NAME USER GROUP
+# MORE, where it is given, is read before: it may make files and define `more_daemons`, which is called when libvirt runs.
+# Usage: bash host.sh DIRECTORY NAME USER GROUP [MORE]
 set -eu
 directory=$1
 user=$3 group=$4
 hostname "$2"
 ip link set lo up
+more_daemons() { :; }
+# shellcheck source=/dev/null
+[ -z "${5-}" ] || . "$5"
 
 # Private: what libvirt keeps, and the sockets that clients find it by. All else is seen as it is.
 for place in /run /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt; do
@@ -17,7 +21,8 @@ done
 mkdir -p /run/lock /var/lib/libvirt/qemu
 chown "$user:$group" /var/lib/libvirt/qemu # as Debian's package does
 
-cat >/etc/libvirt/libvirtd.conf <<CONF
+# A host that is booted again is still the same one.
+[ -e /etc/libvirt/libvirtd.conf ] || cat >/etc/libvirt/libvirtd.conf <<CONF
 auth_unix_rw = "none"
 host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
 CONF
@@ -39,5 +44,6 @@ until virsh -q -c qemu:///system uri </dev/null >/dev/null 2>&1; do
   kill -0 "$daemon" 2>/dev/null || { cat /run/*.out >&2; exit 1; }
   sleep 0.1
 done
+more_daemons
 echo ready
 read -r _ || :

@@ -15,7 +15,7 @@ import { doctor, isReady, renderDoctor } from '../../lib/host/doctor.ts'
 import { glanceChecks } from '../../lib/host/glance-check.ts'
 import { probe } from '../../lib/host/kvm.ts'
 import { spaceChecks } from '../../lib/host/place.ts'
-import { compareVersions } from '../../lib/host/tools.ts'
+import { compareVersions, rsyncIsMended } from '../../lib/host/tools.ts'
 import { Settings } from '../../lib/job/settings.ts'
 import { status } from './bad-server.ts'
 import { cloudStub, glanceImage, json, type Stub } from './cloud-stub.ts'
@@ -69,6 +69,7 @@ describe('doctor', { concurrency: false }, () => {
     assert.match(find(checks, 'genisoimage or xorriso').found ?? '', /xorriso\)$/)
     assert.match(find(checks, 'mke2fs').found ?? '', /^\d.* \(.*some\/mke2fs\)$/)
     assert.ok(isReady(checks, 'create'))
+    assert.ok(!isReady(checks, 'migrate')) // no rsync, no ssh
     const text = renderDoctor(checks)
     assert.match(text, /^missing {2}mkswap .*needed by create --swap; remedy: apt install util-linux$/m)
     assert.match(text, /^create: ready, but not with .*--swap/m)
@@ -82,6 +83,14 @@ describe('doctor', { concurrency: false }, () => {
     const old = await doctor(settings(), { path })
     assert.equal(find(old, 'qemu-img').found, `5.2.0 (${path}/qemu-img), needs 6.0 or newer`)
     assert.ok(!isReady(old))
+  })
+
+  it('warns of an rsync whose daemon has holes, but not of one that Debian mended', async () => {
+    const rsync = 'echo rsync version 3.2.7 protocol version 31'
+    const holes = await doctor(settings(), { path: await pathWith('holes', [], { rsync }) })
+    assert.equal(find(holes, 'rsync').status, 'warn')
+    const mended = await pathWith('mended', [], { rsync, 'dpkg-query': "printf 'rsync\\t3.2.7-1+deb12u2\\n'" })
+    assert.equal(find(await doctor(settings(), { path: mended }), 'rsync').status, 'ok')
   })
 
   it('answers in four seconds when programs hang', async () => {
@@ -264,4 +273,17 @@ describe('versions', () => {
     ['9.2', '10.0', -1],
   ]
   for (const [a, b, then] of rows) it(`${a} against ${b}`, () => assert.equal(compareVersions(a, b), then))
+
+  const mended: [upstream: string, debian: string | undefined, then: boolean][] = [
+    ['3.4.0', undefined, true],
+    ['3.5.0', '3.5.0+ds1-0+deb12u1', true],
+    ['3.2.7', '3.2.7-1+deb12u6', true],
+    ['3.2.7', '3.2.7-1+deb12u1', false],
+    ['3.2.7', '3.2.7-1', false],
+    ['3.2.3', '3.2.3-4+deb11u3', true],
+    ['3.3.0', '3.3.0-1', false],
+  ]
+  for (const [upstream, debian, then] of mended)
+    it(`rsync ${debian ?? upstream} is ${then ? 'mended' : 'not mended'}`, () =>
+      assert.equal(rsyncIsMended(upstream, debian), then))
 })

@@ -199,29 +199,14 @@ for (const { name, found, start, stop, undefine } of rows)
   })
 
 const gone = (...names: string[]) => [...names.map((name) => `remove /i/vm1/${name}`), 'rmdir /i/vm1']
-plans(
-  removeInstance,
-  { directory: '/i/vm1' },
-  { names: [], staged: undefined, inUse: false, bases: [] } as RemoveFacts,
-  [
-    { name: 'there is none', found: { names: undefined }, then: [] },
-    { name: 'it is empty', then: ['rmdir /i/vm1'] },
-    {
-      name: 'all that cowhand makes: what tells that there is an instance goes last',
-      found: {
-        names: [
-          'instance.json',
-          'disk',
-          'disk.local',
-          'disk.swap',
-          'disk.config',
-          'disk.info',
-          'console.log',
-          'console.log.0',
-          'libvirt.xml',
-        ],
-      },
-      then: gone(
+plans(removeInstance, { directory: '/i/vm1' }, { names: [], inside: [], inUse: false, bases: [] } as RemoveFacts, [
+  { name: 'there is none', found: { names: undefined }, then: [] },
+  { name: 'it is empty', then: ['rmdir /i/vm1'] },
+  {
+    name: 'all that cowhand makes: what tells that there is an instance goes last',
+    found: {
+      names: [
+        'instance.json',
         'disk',
         'disk.local',
         'disk.swap',
@@ -230,30 +215,43 @@ plans(
         'console.log',
         'console.log.0',
         'libvirt.xml',
-        'instance.json',
-      ),
-    },
-    {
-      name: 'half-made ones too',
-      found: { names: ['instance.json.part', 'disk.part', 'disk.config.d'], staged: ['user-data', 'meta-data.part'] },
-      then: [
-        'remove /i/vm1/instance.json.part',
-        'remove /i/vm1/disk.part',
-        'remove /i/vm1/disk.config.d/user-data',
-        'remove /i/vm1/disk.config.d/meta-data.part',
-        'rmdir /i/vm1/disk.config.d',
-        'rmdir /i/vm1',
       ],
     },
-    {
-      name: 'the time of its bases without users begins',
-      found: { names: ['disk'], bases: ['/i/_base/b'] },
-      then: ['touch the records of its bases', ...gone('disk')],
+    then: gone(
+      'disk',
+      'disk.local',
+      'disk.swap',
+      'disk.config',
+      'disk.info',
+      'console.log',
+      'console.log.0',
+      'libvirt.xml',
+      'instance.json',
+    ),
+  },
+  {
+    name: 'half-made ones too',
+    found: {
+      names: ['instance.json.part', 'disk.part', 'disk.config.d'],
+      inside: [{ name: 'disk.config.d', names: ['user-data', 'meta-data.part'] }],
     },
-    { name: 'it was cut off: goes on', found: { names: ['instance.json'] }, then: gone('instance.json') },
-    { name: "somebody's file is in it", found: { names: ['disk', 'notes.txt'] }, then: 'NOT_OURS' },
-    { name: 'a snapshot of somebody is in it', found: { names: ['disk', 'disk.old'] }, then: 'NOT_OURS' },
-    { name: 'a guest has its disk open', found: { names: ['disk'], inUse: true }, then: 'IN_USE' },
-  ],
-)
+    then: [
+      'remove /i/vm1/instance.json.part',
+      'remove /i/vm1/disk.part',
+      'remove /i/vm1/disk.config.d/user-data',
+      'remove /i/vm1/disk.config.d/meta-data.part',
+      'rmdir /i/vm1/disk.config.d',
+      'rmdir /i/vm1',
+    ],
+  },
+  {
+    name: 'the time of its bases without users begins',
+    found: { names: ['disk'], bases: ['/i/_base/b'] },
+    then: ['touch the records of its bases', ...gone('disk')],
+  },
+  { name: 'it was cut off: goes on', found: { names: ['instance.json'] }, then: gone('instance.json') },
+  { name: "somebody's file is in it", found: { names: ['disk', 'notes.txt'] }, then: 'NOT_OURS' },
+  { name: 'a snapshot of somebody is in it', found: { names: ['disk', 'disk.old'] }, then: 'NOT_OURS' },
+  { name: 'a guest has its disk open', found: { names: ['disk'], inUse: true }, then: 'IN_USE' },
+])
 type RemoveFacts = Awaited<ReturnType<typeof removeInstance.inspect>>

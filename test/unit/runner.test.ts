@@ -336,3 +336,79 @@ describe('calls that have nothing to do with each other', () => {
     assert.deepEqual([problem.code, steps, [...files]], ['INTERRUPTED', ['make failed'], []])
   })
 })
+
+describe('going back', () => {
+  const run = (fake: ReturnType<typeof fakeWorld>, calls: Call[], back?: () => Promise<Call[] | undefined>) =>
+    runAll(
+      () => calls,
+      ['instance'],
+      fake.world,
+      [],
+      async () => {
+        fake.diary.push('go back')
+        fake.breakAt('')
+        const undoing = await back?.()
+        return undoing && { calls: undoing, said: 'it is as it was', world: fake.world }
+      },
+    )
+
+  test('is not asked for where all went well', async () => {
+    const fake = fakeWorld()
+    await run(fake, [fake.making(['/a'])])
+    assert.ok(!fake.diary.includes('go back'))
+  })
+  test('undoes under the same lock what was done, tells the first problem, and that it is undone', async () => {
+    const fake = fakeWorld()
+    fake.breakAt('/b')
+    const calls = [fake.making(['/a']), fake.making(['/b'])]
+    const { problem, steps } = await stoppedBy(run(fake, calls, async () => [fake.making(['/back'], { locks: ['x'] })]))
+    assert.equal(problem.message, 'Cannot make "/b" (undone: it is as it was)')
+    assert.deepEqual([problem.code, problem.kind, problem.remedy], ['IO_FAILED', 'failed', 'none'])
+    assert.deepEqual(steps, ['make changed', 'make failed', 'make changed'])
+    assert.deepEqual(
+      fake.diary.filter((line) => /lock|release|back/.test(line)),
+      [
+        'lock instance',
+        'go back',
+        'lock x',
+        'look at /back',
+        'mkdir /back',
+        'look at /back',
+        'release x',
+        'release instance',
+      ],
+    )
+  })
+  test('where there is nothing to undo, the problem is told as it is', async () => {
+    const fake = fakeWorld()
+    fake.breakAt('/a')
+    const { problem } = await stoppedBy(run(fake, [fake.making(['/a'])], async () => undefined))
+    assert.equal(problem.message, 'Cannot make "/a"')
+  })
+  test('that fails as well is told behind the first problem, with what can be done about it now', async () => {
+    const fake = fakeWorld()
+    fake.breakAt('/a')
+    const back = async () => fail('HOST_UNREACHABLE', 'Cannot reach "b"', 'plug it in')
+    const { problem, steps } = await stoppedBy(run(fake, [fake.making(['/a'])], back))
+    assert.equal(problem.message, 'Cannot make "/a"\n  and: it could not be undone: Cannot reach "b"')
+    assert.deepEqual([problem.code, problem.remedy], ['IO_FAILED', 'plug it in'])
+    assert.deepEqual(steps, ['make failed'])
+  })
+  test('is not done for somebody whose instance another task holds', async () => {
+    const fake = fakeWorld()
+    const held = runAll(
+      () => [],
+      ['busy'],
+      fake.world,
+      [],
+      async () => assert.fail('it was not ours'),
+    )
+    assert.equal((await stoppedBy(held)).problem.code, 'LOCKED')
+  })
+  test('is not done where it was refused before any step', async () => {
+    const fake = fakeWorld()
+    const looked = () => refuse('MOVE_UNFINISHED', 'Cannot: another one', 'finish it')
+    const refused = runAll(looked, ['instance'], fake.world, [], async () => assert.fail('nothing was done'))
+    assert.equal((await stoppedBy(refused)).problem.code, 'MOVE_UNFINISHED')
+  })
+})

@@ -1,0 +1,34 @@
+import type { InstanceRecord, Task } from '../job/instance.ts'
+import { instanceOf, keptOf } from '../job/layout.ts'
+import { refuse } from '../job/problem.ts'
+import { ownNamesIn } from './files.ts'
+import { instanceAt } from './instances.ts'
+
+/** An instance, and a resize or migration of it that is in hand on this host. */
+export interface Moved {
+  /** Its record under its own name, where it is there. */
+  here: InstanceRecord | undefined
+  /** The record in NAME_resize. */
+  kept: InstanceRecord | undefined
+  task: Task | undefined
+  /** Where its files are, as far as the task has not finished: NAME, or NAME_resize. */
+  directory: string
+}
+
+/**
+ * How far a resize or migration of an instance came, as the disk tells.
+ * @throws {Problem} NOT_OURS where NAME_resize is of something else, or another instance has the name now
+ */
+export function movedAt(instances: string, name: string): Moved {
+  const [directory, aside] = [instanceOf(instances, name), keptOf(instances, name)]
+  const [here, names] = [instanceAt(directory), ownNamesIn(aside)]
+  if (!names) return { here, kept: undefined, task: here?.task, directory }
+  const kept = instanceAt(aside)
+  const task = kept?.task
+  const notOurs = (state: string) =>
+    refuse('NOT_OURS', `Cannot move "${name}": ${state}`, `look at it, and move it away: ls -l ${aside}`)
+  if (!kept || !task) return notOurs(`"${aside}" is there, and it is of no resize or migration of cowhand`)
+  const isOurs = here?.arrived?.move === task.move && (task.host === undefined || task.shared)
+  if (here && !isOurs) return notOurs(`"${aside}" is of an earlier instance of this name`)
+  return { here, kept, task, directory: aside }
+}

@@ -1,0 +1,67 @@
+import * as z from 'zod/mini'
+import { movedAt } from '../../lib/host/moves.ts'
+import { instanceLock, instanceOf, keptOf } from '../../lib/job/layout.ts'
+import { refuse } from '../../lib/job/problem.ts'
+import { described, withDefault } from '../../lib/job/spec.ts'
+import { call, definePipeline } from '../../lib/job/step.ts'
+import { clearSent } from '../steps/clear-sent.ts'
+import { recordTask } from '../steps/record-task.ts'
+import { removeInstance } from '../steps/remove-instance.ts'
+import { nameOf } from './move.ts'
+
+export const confirm = definePipeline({
+  name: 'confirm',
+  summary: 'Drop what a resize or migration kept for going back',
+  positional: ['name'],
+  job: z.strictObject({
+    name: nameOf,
+    'without-host': described(
+      withDefault(z.boolean(), false, ''),
+      'the other host cannot be asked whether it still has the instance; drop it all the same',
+    ),
+  }),
+  locks: ({ name }) => [instanceLock(name)],
+  look: async ({ name, 'without-host': isAlone }, settings) => {
+    const moved = movedAt(settings.instances, name)
+    const { task } = moved
+    if (task?.phase !== 'done' || task.host === undefined || isAlone) return { ...moved, isGone: false }
+    // What is dropped here is the only other copy: the other host has to have it.
+    const { destinationAt } = await import('../../lib/host/destination.ts')
+    const reference = { name, move: task.move, uuid: moved.kept?.uuid ?? moved.here?.uuid ?? '' }
+    const destination = await destinationAt(task.host, settings)
+    const { state } = await destination.ask('status', { ...reference, shared: task.shared === true })
+    return { ...moved, isGone: state?.arrived !== true }
+  },
+  calls({ name }, { task, here, kept, isGone }, { instances }) {
+    if (!task && !kept) {
+      // It was confirmed: that is what was asked for.
+      if (here) return []
+      return refuse(
+        'NOT_MOVED',
+        `Cannot confirm "${name}": no resize or migration of it is in hand here`,
+        'see what there is: cowhand list',
+      )
+    }
+    if (task?.phase !== 'done')
+      refuse(
+        'MOVE_UNFINISHED',
+        `Cannot confirm "${name}": its ${task?.kind} is not finished`,
+        `run that command again, or go back: cowhand revert ${name}`,
+      )
+    if (isGone)
+      refuse(
+        'INSTANCE_NOT_FOUND',
+        `Cannot confirm "${name}": ${task?.host} has it no more, and what is kept here would be lost`,
+        `go back to it: cowhand revert ${name}; or drop it all the same: cowhand confirm ${name} --without-host`,
+      )
+    // On shared storage there is nothing to drop but the task.
+    if (!kept) {
+      const directory = instanceOf(instances, name)
+      return [call(clearSent, { directory, state: true }), call(recordTask, { directory, task: undefined })]
+    }
+    return [
+      call(clearSent, { directory: keptOf(instances, name), state: false }),
+      call(removeInstance, { directory: keptOf(instances, name) }),
+    ]
+  },
+})

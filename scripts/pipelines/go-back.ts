@@ -1,0 +1,100 @@
+import { fileAt } from '../../lib/host/files.ts'
+import { type Moved, movedAt } from '../../lib/host/moves.ts'
+import type { Task } from '../../lib/job/instance.ts'
+import * as layout from '../../lib/job/layout.ts'
+import { Problem } from '../../lib/job/problem.ts'
+import type { Settings } from '../../lib/job/settings.ts'
+import { type Call, call } from '../../lib/job/step.ts'
+import { leaveCalls, runCalls } from '../arrival.ts'
+import { askDestination } from '../steps/ask-destination.ts'
+import { clearSent } from '../steps/clear-sent.ts'
+import { recordTask } from '../steps/record-task.ts'
+import { restoreInstance } from '../steps/restore-instance.ts'
+
+/** Seconds until the guest has to be seen running again. */
+const patience = 60
+
+/** How to get from where a move is to where it began: the same for a failure and for `revert`. */
+export function backCalls(name: string, { moved, task, isAsked }: Back, settings: Settings): Call[] {
+  const { instances } = settings
+  const [directory, kept] = [layout.instanceOf(instances, name), layout.keptOf(instances, name)]
+  const { uuid } = moved.kept ?? moved.here ?? { uuid: '' }
+  const isShared = task.shared === true
+  const hasArrived = moved.kept !== undefined && moved.here !== undefined
+  // Told before it was changed: of one whose guest was only switched off it is still in force.
+  const hasDefinition = fileAt(`${moved.directory}/definition.xml`) !== undefined
+  return [
+    // First: from here on what it has become is no whole any more, and nothing leads on.
+    call(recordTask, { directory: moved.directory, task: { ...task, phase: 'reverting' } }),
+    ...(task.host !== undefined && isAsked
+      ? [
+          call(askDestination, {
+            host: task.host,
+            phase: 'undo',
+            document: { name, move: task.move, uuid, shared: isShared },
+            round: 1,
+          }),
+        ]
+      : []),
+    ...(task.host === undefined || isShared
+      ? leaveCalls({ name, move: task.move, uuid, shared: isShared }, settings, { hasArrived, isHere: true })
+      : []),
+    call(restoreInstance, { aside: kept, directory }),
+    ...runCalls({ name, directory, uuid, domain: task }, settings, {
+      xml: hasDefinition ? `${directory}/definition.xml` : undefined,
+      patience,
+    }),
+    call(clearSent, { directory, state: true }),
+    // Last: as long as it is there, the same command again goes on with this.
+    call(recordTask, { directory, task: undefined }),
+  ]
+}
+
+export interface Back {
+  moved: Moved
+  task: Task
+  /** The other host is asked to undo its part. */
+  isAsked: boolean
+}
+
+/**
+ * After a failure: everything is as it was. Not where the guest was seen running in its new place: then the way leads on.
+ * @throws {Problem} HOST_UNKNOWN_STATE where it may run on the other host, and that cannot be asked
+ */
+export async function goBackFrom(
+  name: string,
+  settings: Settings,
+): Promise<{ calls: Call[]; said: string } | undefined> {
+  const moved = movedAt(settings.instances, name)
+  const { task } = moved
+  if (!task) return undefined
+  if (task.phase === 'done') return undefined
+  let isAsked = task.host !== undefined
+  if (task.host !== undefined) {
+    const { destinationAt } = await import('../../lib/host/destination.ts')
+    const destination = await destinationAt(task.host, settings)
+    try {
+      await destination.reconnect()
+      const { uuid = '' } = moved.kept ?? moved.here ?? {}
+      const { state } = await destination.ask('status', { name, move: task.move, uuid, shared: task.shared === true })
+      if (state?.running) return undefined
+    } catch (error) {
+      if (!(error instanceof Problem) || task.phase === 'handed-over') throw unknownState(name, task.host, error)
+      isAsked = false
+    }
+  }
+  const runs = task.run ? ', and it runs' : ''
+  const left =
+    isAsked || task.host === undefined ? '' : `; what arrived on ${task.host}, which cannot be reached, stays there`
+  return { calls: backCalls(name, { moved, task, isAsked }, settings), said: `${name} is as it was${runs}${left}` }
+}
+
+function unknownState(name: string, host: string, cause: unknown): Problem {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new Problem(
+    'failed',
+    'HOST_UNKNOWN_STATE',
+    `Cannot tell whether "${name}" runs on ${host}, so it is not started here: ${why}`,
+    `when ${host} can be reached, run the same command again, or go back: cowhand revert ${name}`,
+  )
+}

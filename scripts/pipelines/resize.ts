@@ -1,0 +1,29 @@
+import * as z from 'zod/mini'
+import { instanceLock } from '../../lib/job/layout.ts'
+import { optional, withDefault } from '../../lib/job/spec.ts'
+import { definePipeline } from '../../lib/job/step.ts'
+import { goBackFrom } from './go-back.ts'
+import { hostOf, lookForMove, moveCalls, moveFlags, moveReasons, nameOf, sizeFlags } from './move.ts'
+
+export const resize = definePipeline({
+  name: 'resize',
+  summary: 'Give an instance larger disks, here or on another host; what it was is kept until you confirm or revert',
+  positional: ['name'],
+  examples: [
+    ['cowhand resize web1 --root 40G', 'on this host'],
+    ['cowhand resize web1 --root 40G --to beta', 'on another one: only the copy-on-write part travels'],
+    ['cowhand confirm web1', 'drop what was kept (or go back to it: cowhand revert web1)'],
+  ],
+  job: z.strictObject({
+    name: nameOf,
+    ...sizeFlags,
+    to: optional(hostOf, 'host that it is to go to [this one]'),
+    mode: withDefault(z.enum(['cold']), 'cold', 'cold: the guest is off while its disks are copied'),
+    ...moveFlags,
+  }),
+  locks: ({ name }) => [instanceLock(name)],
+  look: (job, settings) => lookForMove('resize', job, settings),
+  reasons: (job, found) => moveReasons(job, found),
+  calls: (job, found, settings) => moveCalls(job, found, settings),
+  undo: ({ name }, settings) => goBackFrom(name, settings),
+})

@@ -1,0 +1,66 @@
+import * as z from 'zod/mini'
+import { ownNamesIn, requireNoLink } from '../../lib/host/files.ts'
+import { instanceAt } from '../../lib/host/instances.ts'
+import {
+  arrivesAt,
+  clearStage,
+  endingReceivers,
+  hasArrived,
+  requireStage,
+  sayMark,
+  stageAt,
+} from '../../lib/host/stage.ts'
+import type { Action } from '../../lib/job/action.ts'
+import { arrivingOf, instanceLock, keptOf, markOf, reservedOf } from '../../lib/job/layout.ts'
+import { refuse } from '../../lib/job/problem.ts'
+import { AbsolutePath, described, InstanceName, optional, Uuid, withDefault } from '../../lib/job/spec.ts'
+import { defineStep } from '../../lib/job/step.ts'
+
+export const stageInstance = defineStep({
+  name: 'stage-instance',
+  summary: 'Make the place where an instance arrives (NAME.incoming)',
+  input: () =>
+    z.strictObject({
+      stage: described(AbsolutePath, 'directory to make, NAME.incoming'),
+      name: described(InstanceName, 'name of the instance'),
+      move: described(Uuid, 'id of the resize or migration'),
+      host: optional(z.string(), 'where it comes from'),
+      here: withDefault(z.boolean(), false, 'it is this very host, and the instance has its name still'),
+    }),
+  locks: ({ name }) => [instanceLock(name)],
+  inspect: async ({ stage, name, move }, { instances }) => {
+    requireStage(stage, instances)
+    requireNoLink(arrivesAt(stage))
+    const kept = keptOf(instances, name)
+    return {
+      stage: stageAt(stage),
+      hasArrived: hasArrived(stage, move),
+      inTheWay: [arrivesAt(stage), kept].find((path) => ownNamesIn(path) !== undefined),
+      isKept: instanceAt(kept)?.task?.move === move,
+      directories: [arrivingOf(stage), reservedOf(stage)].filter((path) => ownNamesIn(path) === undefined),
+      ending: await endingReceivers(stage),
+      now: new Date().toISOString(),
+    }
+  },
+  plan({ stage, name, move, host, here }, found): Action[] {
+    if (found.hasArrived) return []
+    const exists = (state: string, remedy: string) =>
+      refuse('DESTINATION_EXISTS', `Cannot put "${name}" here: ${state}`, remedy)
+    const { mark, names } = found.stage ?? {}
+    if (mark && mark.move !== move) exists(`another one is arriving, ${sayMark(mark)}`, clearStage(stage, mark.move))
+    if (found.inTheWay !== undefined && !here && !found.isKept)
+      exists(
+        `"${found.inTheWay}" is there`,
+        `look at it: cowhand show ${name}; choose another host, or remove it: cowhand delete ${name}`,
+      )
+    const text = `${JSON.stringify({ version: 1, move, host, since: found.now }, null, 2)}\n`
+    return [
+      ...(names ? [] : [{ do: 'mkdir', path: stage, mode: 0o755 } as const]),
+      // First and last of what is in it: so it is always told whose it is, and only then something arrives in it.
+      ...(mark ? [] : [{ do: 'write', path: markOf(stage), text, mode: 0o644 } as const]),
+      ...found.directories.map((path): Action => ({ do: 'mkdir', path, mode: 0o700 })),
+      // They would write into what is sent again.
+      ...found.ending,
+    ]
+  },
+})

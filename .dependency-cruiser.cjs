@@ -1,4 +1,4 @@
-// The arrows of the house: scripts/cowhand → main → catalog → pipelines → steps → lib; and one door to each outside thing.
+// The arrows of the house: scripts/cowhand → main → catalog → pipelines → moves → steps → lib; and one door to each outside thing.
 // build/check-imports.ts plants an import against each of these rules, and sees that it is found.
 
 /** A package, wherever node_modules lies. */
@@ -41,9 +41,15 @@ module.exports = {
     ),
     never(
       'pipelines-on-steps',
-      'A pipeline is made of steps, and of nothing else.',
+      'A pipeline is made of steps, and of what several have in common.',
       { path: '^scripts/pipelines/' },
-      { path: '^(scripts/(?!steps/)|build/|test/)' },
+      { path: '^(scripts/(?!steps/|moves/)|build/|test/)' },
+    ),
+    never(
+      'moves-on-steps',
+      'What resize, migrate, confirm and revert have in common is made of steps, and knows none of them.',
+      { path: '^scripts/moves/' },
+      { path: '^(scripts/(?!steps/|moves/)|build/|test/)' },
     ),
     never(
       'steps-alone',

@@ -13,6 +13,7 @@ const planted: Record<string, [file: string, imported: string]> = {
   'main-by-catalog': ['scripts/cowhand.ts', './steps/a.ts'],
   'catalog-lists': ['scripts/catalog.ts', '../build/a.ts'],
   'pipelines-on-steps': ['scripts/pipelines/a.ts', '../catalog.ts'],
+  'moves-on-steps': ['scripts/moves/a.ts', '../pipelines/a.ts'],
   'steps-alone': ['scripts/steps/a.ts', './b.ts'],
   'queries-on-lib': ['scripts/queries/b.ts', '../steps/b.ts'],
   'zod-mini': ['lib/job/a.ts', 'zod'],

@@ -8,14 +8,15 @@ cd "$(dirname "$0")/.."
 # What builds and boots the image of the demo.
 demo='busybox-static cpio dosfstools e2fsprogs genisoimage mtools qemu-system-x86 qemu-utils syslinux syslinux-common'
 
-# Image formats and file systems; the story runner; fault injection; a libvirt to talk to; ssh between two hosts of the
-# lab; Glance and Keystone (the programs alone: glance-api and keystone would also make them services of this host);
-# shells to complete in.
+# Image formats and file systems; the story runner; fault injection; a libvirt to talk to, with UEFI and TPMs for its
+# guests; ssh between two hosts of the lab; Glance and Keystone (the programs alone: glance-api and keystone would also
+# make them services of this host); shells to complete in.
 test="$demo
   bzip2 gzip ntfs-3g rsync util-linux xfsprogs xorriso xz-utils zstd
   patch python3-cram
   curl hyperfine iproute2 jq python3 strace
   libvirt-clients libvirt-daemon-driver-qemu libvirt-daemon-system
+  ovmf swtpm swtpm-tools
   openssh-client openssh-server procps
   openssl python3-glance python3-keystone
   fish zsh"

@@ -8,7 +8,7 @@ import type { Result } from '../lib/job/result.ts'
 import { planAll, runAll, Stopped } from '../lib/job/runner.ts'
 import type { Settings } from '../lib/job/settings.ts'
 import type { Call } from '../lib/job/step.ts'
-import { arriveCalls, leaveCalls, prepareCalls, runOrder } from './arrival.ts'
+import { arriveCalls, leaveCalls, prepareCalls, runOrder } from './moves/arrive.ts'
 import { openWorld } from './world.ts'
 
 export interface PhaseContext {

@@ -2,7 +2,7 @@ import type { Typed } from '../lib/cli/flags.ts'
 import { oneLine, printable } from '../lib/cli/printable.ts'
 import { interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
-import { Problem, problemIn, refuse } from '../lib/job/problem.ts'
+import { joint, Problem, problemIn, refuse } from '../lib/job/problem.ts'
 import type { Query } from '../lib/job/query.ts'
 import type { Result, StepResult } from '../lib/job/result.ts'
 import type { Settings } from '../lib/job/settings.ts'
@@ -36,12 +36,14 @@ export async function runQuery(command: Query, typed: Typed, settings: Settings)
   return { text: text && `${printable(text).replace(/\n$/, '')}\n`, document, exit: ok ? 0 : 1, wanted: true }
 }
 
+type Task = Exclude<Found, { kind: 'query' }>
+
 /**
  * Plan, and unless it is a dry run, do it.
  * @throws {Failed} with the result document
  */
 export async function runTask(
-  task: Exclude<Found, { kind: 'query' }>,
+  task: Task,
   typed: Typed,
   settings: Settings,
   from: Process,
@@ -49,12 +51,89 @@ export async function runTask(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const { jobFrom } = await import('../lib/cli/flags.ts')
-  const { oneByOne, planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
   const { globals } = typed
-  const job = jobFrom<Record<string, unknown>>(task.command, typed.job)
+  const whole = jobFrom<Record<string, unknown>>(task.command, typed.job)
+  const jobs = (task.kind === 'pipeline' && (task.command.each?.(whole) as (typeof whole)[] | undefined)) || [whole]
+  const runOne = (job: Record<string, unknown>) => runJob(task, job, globals, settings, from, tell, signal)
+  const [only] = jobs
+  const limit = (task.kind === 'pipeline' && task.command.parallel?.(whole)) || 1
+  const result = jobs.length === 1 && only ? await runOne(only) : await runEach(task, jobs, runOne, limit)
+  const [dryRun, verbose] = [globals['dry-run'] === true, globals['verbose'] === true]
+  const wanted = dryRun || verbose || from.isTerminal.out
+  return { text: wanted ? await textOf(result, dryRun, verbose, from) : '', document: result, exit: 0, wanted }
+}
+
+/** What a job is about, if it is one instance. */
+function instanceOf(task: Task, { name }: Record<string, unknown>): string | undefined {
+  const [one, ...more] = Array.isArray(name) ? name : [name]
+  return typeof one === 'string' && more.length === 0 && !task.command.name.startsWith('image') ? one : undefined
+}
+
+/**
+ * Do jobs that have nothing to do with each other, some at once: when one fails, the others are done all the same.
+ * @throws {Failed} with one document of all
+ */
+async function runEach(
+  task: Task,
+  jobs: Record<string, unknown>[],
+  runOne: (job: Record<string, unknown>) => Promise<Result>,
+  limit: number,
+): Promise<Result> {
+  const results: Result[] = []
+  const problems: Problem[] = []
+  const left = [...jobs.entries()]
+  const work = async () => {
+    for (let next = left.shift(); next; next = left.shift()) {
+      const [index, job] = next
+      try {
+        results[index] = await runOne(job)
+      } catch (error) {
+        if (!(error instanceof Failed)) throw error
+        results[index] = error.document
+        problems.push(error.problem)
+        // Who stops one of them stops all.
+        if (error.problem.code === 'INTERRUPTED') left.length = 0
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: limit }, work))
+  const named = (result: Result) => (text: string) => `${result.instance}: ${text}`
+  const sum = (key: 'fetched' | 'sent') => results.reduce((bytes, result) => bytes + (result.bytes?.[key] ?? 0), 0)
+  const words = (key: 'reasons' | 'warnings') => {
+    const all = results.flatMap((result) => (result[key] ?? []).map(named(result)))
+    return all.length > 0 ? { [key]: all } : {}
+  }
+  const whole: Result = {
+    version: 1,
+    task: task.command.name,
+    ok: problems.length === 0,
+    changed: results.some(({ changed }) => changed),
+    ...words('reasons'),
+    ...words('warnings'),
+    steps: results.flatMap((result) =>
+      result.steps.map((step) => ({ ...step, about: [result.instance, step.about].filter(Boolean).join(' ') })),
+    ),
+    bytes: { fetched: sum('fetched'), sent: sum('sent') },
+  }
+  const [first] = problems
+  if (!first) return whole
+  const message = problems.map((problem) => problem.message).join(joint)
+  const { kind, code, remedy } = first
+  throw new Failed(new Problem(kind, code, message, remedy), { ...whole, error: { kind, code, message, remedy } })
+}
+
+async function runJob(
+  task: Task,
+  job: Record<string, unknown>,
+  globals: Record<string, unknown>,
+  settings: Settings,
+  from: Process,
+  tell: Tell,
+  signal: AbortSignal,
+): Promise<Result> {
+  const { oneByOne, planAll, runAll, Stopped } = await import('../lib/job/runner.ts')
   const dryRun = globals['dry-run'] === true
-  const verbose = globals['verbose'] === true
-  const instance = typeof job['name'] === 'string' && !task.command.name.startsWith('image') ? job['name'] : undefined
+  const instance = instanceOf(task, job)
   let result: Result = {
     version: 1,
     task: task.command.name,
@@ -116,8 +195,7 @@ export async function runTask(
       const { disksOf } = await import('../lib/host/instances.ts')
       result.disks = await disksOf(settings.instances, instance)
     }
-    const wanted = dryRun || verbose || from.isTerminal.out
-    return { text: wanted ? await textOf(result, dryRun, verbose, from) : '', document: result, exit: 0, wanted }
+    return result
   } catch (error) {
     const stopped = error instanceof Stopped ? error : undefined
     const steps = stopped?.steps ?? []

@@ -7,7 +7,7 @@ import type { Tell } from '../job/events.ts'
 import { growingOf, partOf } from '../job/layout.ts'
 import { fail, refuse } from '../job/problem.ts'
 import { fileAt, flush, freeSpace, openPart, ownFileAt, publish, removeFile } from './files.ts'
-import { handOver, isInUse, openReadable, qemuImg } from './qemu-img.ts'
+import { handOver, openReadable, qemuImg } from './qemu-img.ts'
 import { isSandboxUser, powers, sandboxEnvironment } from './sandbox.ts'
 
 // A bare file system inside a disk is grown in a layer on top of the disk: whatever goes wrong there, the disk is as it
@@ -64,8 +64,6 @@ export async function requireGrowTools(is: FileSystem): Promise<void> {
 export async function growFileSystem(disk: GuestDisk, options: Options): Promise<'grown' | 'full' | 'none'> {
   const found = await growthOf(disk)
   if (!found) return 'none'
-  if (await isInUse(disk.path))
-    refuse('IN_USE', `Cannot grow the file system in "${disk.path}": a guest uses it`, 'shut the guest down first')
   if (found.isCut) await merge(disk, options)
   const { is, isFull } = found.isCut ? await fileSystemOn(disk) : { is: found.is, isFull: !found.canGrow }
   if (isFull) return found.isCut ? 'grown' : ['none', 'partitioned', 'unknown'].includes(is) ? 'none' : 'full'
@@ -142,8 +140,15 @@ function ownerOf(fd: number): number | undefined {
   return isSandboxUser(uid) ? process.geteuid?.() : uid
 }
 
-/** What the script said last. @throws {Problem} NO_SPACE: that is no fault of the file system */
+/** qemu's own lock keeps its programs away from a disk that a guest writes to. @throws {Problem} IN_USE */
+function requireUnused(words: string, path: string): void {
+  if (/Failed to get .*lock/.test(words))
+    refuse('IN_USE', `Cannot grow the file system in "${path}": a guest uses the disk`, 'shut the guest down first')
+}
+
+/** What the script said last. @throws {Problem} IN_USE, NO_SPACE: these are no faults of the file system */
 function whyNot(output: string, path: string): string {
+  requireUnused(output, path)
   const [stage = '', ...lines] = output.slice(output.lastIndexOf('@') + 1).split('\n')
   if (/No space left on device/.test(output) || freeSpace(dirname(path)) < 2 ** 20)
     fail(
@@ -189,6 +194,9 @@ async function merge(disk: GuestDisk, { signal }: Options): Promise<void> {
     const images = [{ path: layer, format: 'qcow2' as const, fd: layerFd, on: { path, format, fd: diskFd, ...below } }]
     try {
       await qemuImg(argv, { images, size }, { why: `grow the file system in "${path}"`, signal })
+    } catch (error) {
+      requireUnused(error instanceof Error ? error.message : '', path)
+      throw error
     } finally {
       if (powers().user !== undefined) handOver(diskFd, owner)
     }

@@ -65,6 +65,7 @@ export async function openLink(argv: readonly string[], env: Record<string, stri
       const { value, done } = await lines.next()
       if (!done) return value
     } catch {
+      said = 'it wrote a line without an end'
       kill()
     }
     isOpen = false

@@ -145,9 +145,10 @@ export function explainRsync(
   const last = lines.at(-1) ?? ''
   const isBusy = /@ERROR: max connections/.test(said)
   const isDeaf = /did not see server greeting/.test(said) // exit code 5, as for all that a daemon refuses
-  if (transport === 'ssh' && code === 255) {
-    // What ssh says; rsync only adds that nobody answers.
-    const meaning = explainSsh(lines.filter((line) => !line.startsWith('rsync')).join('\n'), host, reach)
+  // What ssh says; rsync only adds that nobody answers.
+  const ofSsh = lines.filter((line) => !line.startsWith('rsync')).join('\n')
+  if (transport === 'ssh' && code === 255 && ofSsh !== '') {
+    const meaning = explainSsh(ofSsh, host, reach)
     const isAuth = meaning.code === 'AUTH_FAILED'
     const remedy = isAuth ? meaning.remedy : `${meaning.remedy}; then ${again}`
     return new Problem(isAuth ? 'refused' : 'failed', meaning.code, `Cannot ${verb}: ${meaning.state}`, remedy)

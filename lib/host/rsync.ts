@@ -208,7 +208,10 @@ async function sendAll(action: Push, sources: Source[], sending: Sending): Promi
   return sent
 }
 
-/** One rsync, and where it is cut off the same again: what is there is the basis then. @returns bytes that were sent */
+/**
+ * One rsync, and where it is cut off the same again: what is there is the basis then. A receiver that has not noticed the
+ * cut may write what it still has: that is the same bytes, in the same place. @returns bytes that were sent
+ */
 async function untilSent(call: Omit<Call, 'ssh'>, action: Push, sending: Sending): Promise<number> {
   const { host, transport } = action
   const { settings, signal, tell, reconnect, onProgress, pauses = [1000, 2000, 4000, 8000] } = sending

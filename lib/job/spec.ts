@@ -104,6 +104,13 @@ const Name = z
   )
 
 export const InstanceName = Name.check(z.refine((name) => !reserved.test(name), 'is a name that cowhand uses itself'))
+/** One or several; a job document may give one as it is. */
+export const InstanceNames = z
+  .pipe(
+    z.transform((names: unknown) => (typeof names === 'string' ? [names] : names)),
+    z.array(InstanceName).check(z.minLength(1, 'names no instance')),
+  )
+  .check(z.meta({ type: 'array', items: { type: 'string' } }))
 export const ImageName = Name.check(
   z.refine((name) => !/\.(json|part)$/.test(name), 'ends like a file of cowhand itself'),
 )

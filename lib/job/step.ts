@@ -50,6 +50,10 @@ export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> 
   claims?: (job: z.output<J>, found: C) => string[]
   /** Each call is a matter of its own: when one fails, the others are done all the same. */
   independent?: boolean
+  /** One job for each thing that is named, where several may be: each is a matter of its own. */
+  each?: (job: z.output<J>) => z.output<J>[]
+  /** How many of these are done at once, at most [1]. */
+  parallel?: (job: z.output<J>) => number
   look: (job: z.output<J>, settings: Settings) => Promise<C>
   /** `claimed`: the claims that were got, once it is about to run. */
   calls: (job: z.output<J>, found: C, settings: Settings, claimed?: ReadonlySet<string>) => Call[]

@@ -4,10 +4,10 @@ import { instanceLock, instanceOf, keptOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { described, withDefault } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
+import { nameOf } from '../moves/flags.ts'
 import { clearSent } from '../steps/clear-sent.ts'
 import { recordTask } from '../steps/record-task.ts'
 import { removeInstance } from '../steps/remove-instance.ts'
-import { nameOf } from './move.ts'
 
 export const confirm = definePipeline({
   name: 'confirm',

@@ -2,8 +2,10 @@ import * as z from 'zod/mini'
 import { instanceLock } from '../../lib/job/layout.ts'
 import { withDefault } from '../../lib/job/spec.ts'
 import { definePipeline } from '../../lib/job/step.ts'
-import { goBackFrom } from './go-back.ts'
-import { hostOf, lookForMove, moveCalls, moveFlags, moveReasons, nameOf } from './move.ts'
+import { goBackFrom } from '../moves/back.ts'
+import { moveCalls, moveReasons } from '../moves/calls.ts'
+import { eachOf, hostOf, moveFlags, one, several } from '../moves/flags.ts'
+import { lookForMove } from '../moves/look.ts'
 
 export const migrate = definePipeline({
   name: 'migrate',
@@ -12,16 +14,19 @@ export const migrate = definePipeline({
   examples: [
     ['cowhand migrate web1 --to beta --dry-run', 'what both hosts would do, and what would be sent'],
     ['cowhand migrate web1 --to beta', 'only the copy-on-write part travels'],
+    ['cowhand migrate web1 web2 web3 --to beta --parallel 2 --bwlimit 80M', 'two at once, which share 80M a second'],
   ],
   job: z.strictObject({
-    name: nameOf,
+    ...several,
     to: hostOf,
     mode: withDefault(z.enum(['cold']), 'cold', 'cold: the guest is off while its disks are copied'),
     ...moveFlags,
   }),
-  locks: ({ name }) => [instanceLock(name)],
-  look: (job, settings) => lookForMove('migrate', job, settings),
-  reasons: (job, found) => moveReasons(job, found),
-  calls: (job, found, settings) => moveCalls(job, found, settings),
-  undo: ({ name }, settings) => goBackFrom(name, settings),
+  each: eachOf,
+  parallel: ({ parallel }) => parallel,
+  locks: (job) => [instanceLock(one(job).name)],
+  look: (job, settings) => lookForMove('migrate', one(job), settings),
+  reasons: (job, found) => moveReasons(one(job), found),
+  calls: (job, found, settings) => moveCalls(one(job), found, settings),
+  undo: (job, settings) => goBackFrom(one(job).name, settings),
 })

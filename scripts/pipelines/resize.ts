@@ -2,8 +2,10 @@ import * as z from 'zod/mini'
 import { instanceLock } from '../../lib/job/layout.ts'
 import { optional, withDefault } from '../../lib/job/spec.ts'
 import { definePipeline } from '../../lib/job/step.ts'
-import { goBackFrom } from './go-back.ts'
-import { hostOf, lookForMove, moveCalls, moveFlags, moveReasons, nameOf, sizeFlags } from './move.ts'
+import { goBackFrom } from '../moves/back.ts'
+import { moveCalls, moveReasons } from '../moves/calls.ts'
+import { eachOf, hostOf, moveFlags, one, several, sizeFlags } from '../moves/flags.ts'
+import { lookForMove } from '../moves/look.ts'
 
 export const resize = definePipeline({
   name: 'resize',
@@ -15,15 +17,17 @@ export const resize = definePipeline({
     ['cowhand confirm web1', 'drop what was kept (or go back to it: cowhand revert web1)'],
   ],
   job: z.strictObject({
-    name: nameOf,
+    ...several,
     ...sizeFlags,
     to: optional(hostOf, 'host that it is to go to [this one]'),
     mode: withDefault(z.enum(['cold']), 'cold', 'cold: the guest is off while its disks are copied'),
     ...moveFlags,
   }),
-  locks: ({ name }) => [instanceLock(name)],
-  look: (job, settings) => lookForMove('resize', job, settings),
-  reasons: (job, found) => moveReasons(job, found),
-  calls: (job, found, settings) => moveCalls(job, found, settings),
-  undo: ({ name }, settings) => goBackFrom(name, settings),
+  each: eachOf,
+  parallel: ({ parallel }) => parallel,
+  locks: (job) => [instanceLock(one(job).name)],
+  look: (job, settings) => lookForMove('resize', one(job), settings),
+  reasons: (job, found) => moveReasons(one(job), found),
+  calls: (job, found, settings) => moveCalls(one(job), found, settings),
+  undo: (job, settings) => goBackFrom(one(job).name, settings),
 })

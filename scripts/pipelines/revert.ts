@@ -4,8 +4,8 @@ import { instanceLock } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { described, withDefault } from '../../lib/job/spec.ts'
 import { definePipeline } from '../../lib/job/step.ts'
-import { backCalls } from './go-back.ts'
-import { nameOf } from './move.ts'
+import { backCalls } from '../moves/back.ts'
+import { nameOf } from '../moves/flags.ts'
 
 export const revert = definePipeline({
   name: 'revert',

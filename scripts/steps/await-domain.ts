@@ -24,8 +24,8 @@ export const awaitDomain = defineStep({
       uuid: described(Uuid, 'of the domain'),
       'start-timeout': withDefault(Duration, '60s', 'how long until it has to be seen running'),
     }),
-  inspect: ({ uri, name }) => settled(uri, name),
-  plan({ uri, name, uuid, 'start-timeout': seconds }, domain): Action[] {
+  inspect: async ({ uri, name }) => ({ domain: await settled(uri, name) }),
+  plan({ uri, name, uuid, 'start-timeout': seconds }, { domain }): Action[] {
     if (!domain)
       refuse(
         'MISSING_PREREQUISITE',

@@ -1,4 +1,4 @@
-import { basename, dirname } from 'node:path'
+import { dirname } from 'node:path'
 import * as z from 'zod/mini'
 import { baseAt, requireSound } from '../../lib/host/bases.ts'
 import { fileAt, ownNamesIn } from '../../lib/host/files.ts'
@@ -21,7 +21,6 @@ export const createOverlay = defineStep({
       base: described(AbsolutePath, 'raw base that it is to stand on'),
       size: described(Bytes, 'size that the guest is to see'),
     }),
-  about: ({ disk }) => basename(disk),
   // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
   locks: ({ base }) => [baseLock(base)],
   inspect: async ({ disk, base }, _, ahead) => ({

@@ -1,5 +1,4 @@
 import * as z from 'zod/mini'
-import { fileAt } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { Task } from '../../lib/job/instance.ts'
@@ -15,20 +14,15 @@ export const recordTask = defineStep({
       directory: described(AbsolutePath, "the instance's directory, also NAME_resize"),
       task: optional(Task, 'the task; left out: none is in hand any more'),
     }),
-  inspect: async ({ directory }, _, ahead) => ({
-    record: instanceAt(directory),
-    isComing: ahead.has(directory),
-    hasDefinition: fileAt(`${directory}/definition.xml`) !== undefined,
-  }),
-  plan({ directory, task }, { record, isComing, hasDefinition }): Action[] {
+  about: ({ task }) => task?.phase ?? 'none',
+  inspect: async ({ directory }) => ({ record: instanceAt(directory) }),
+  plan({ directory, task }, { record }): Action[] {
     const path = `${directory}/instance.json`
-    // What an earlier step is going to put there cannot be read yet.
-    if (!record) return isComing ? [{ do: 'write', path, text: '', mode: 0o644 }] : []
-    // What was kept to go back to would be old for the next one.
-    const stale: Action[] = hasDefinition && !task ? [{ do: 'remove', path: `${directory}/definition.xml` }] : []
-    if (JSON.stringify(record.task) === JSON.stringify(task)) return stale
+    if (!record)
+      return refuse('MISSING_PREREQUISITE', `Cannot write "${path}": there is no such instance`, 'cowhand list')
+    if (JSON.stringify(record.task) === JSON.stringify(task)) return []
     const { task: _, ...rest } = record
     const text = `${JSON.stringify(task ? { ...rest, task } : rest, null, 2)}\n`
-    return [...stale, { do: 'write', path, text, mode: 0o644 }]
+    return [{ do: 'write', path, text, mode: 0o644 }]
   },
 })

@@ -18,8 +18,8 @@ export const shutdownDomain = defineStep({
       uuid: described(Uuid, 'of the domain: another one of this name is left alone'),
       'shutdown-timeout': withDefault(Duration, '60s', 'how long it may take to switch itself off; 0: at once'),
     }),
-  inspect: ({ uri, name }) => domainAt(uri, name),
-  plan({ uri, name, uuid, 'shutdown-timeout': seconds }, domain): Action[] {
+  inspect: async ({ uri, name }) => ({ domain: await domainAt(uri, name) }),
+  plan({ uri, name, uuid, 'shutdown-timeout': seconds }, { domain }): Action[] {
     if (!domain || domain.state === 'shut off') return []
     if (domain.uuid !== uuid)
       refuse(

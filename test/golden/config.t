@@ -44,6 +44,12 @@ The settings there are:
   ssh_port [none]: port of sshd on the other host, where it is not as ssh has it
   ssh_identity [none]: private key for the other host; no other one is tried then
   remote_cowhand [cowhand]: how cowhand is started on the other host
+  transport [ssh]: how disks travel: rsync over ssh, or to its daemon
+  compress [auto]: what travels is compressed: always, never, or by what it is and how fast the link is
+  rsyncd_port [873]: port of the rsync daemon that receives on this host
+  rsyncd_module [cowhand]: module of that daemon: its path is that of the instances
+  rsyncd_user [none]: user of that module [cowhand]
+  rsyncd_secrets [none]: file of lines USER:PASSWORD: what its daemon knows, and what a push tells
 
 What is wrong is named with where it came from:
 

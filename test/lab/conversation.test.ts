@@ -305,7 +305,7 @@ describe('told with what to do:', () => {
       there: script('cat /dev/zero'),
       code: 'TOOL_FAILED',
       kind: 'failed',
-      message: /^Cannot start cowhand on beta: it ended \(killed\): $/,
+      message: /^Cannot start cowhand on beta: it ended \(.*\): it wrote a line without an end$/,
       remedy: /./,
     },
   ]

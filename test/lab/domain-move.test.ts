@@ -74,6 +74,9 @@ const uefi =
 const tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
 
 interface Wish {
+  machine?: string
+  /** MiB. */
+  memory?: number
   os?: string
   devices?: string
   more?: string
@@ -84,14 +87,17 @@ const uuidOf = (name: string): string =>
   `11111111-2222-4333-8444-${Buffer.from(name).toString('hex').padEnd(12, '0').slice(0, 12)}`
 
 /** An instance with an empty disk, that nothing boots from, on a base. @returns what every step asks for */
-async function instance(name: string, { os = '', devices = '', more = '', onReboot = 'restart' }: Wish = {}) {
+async function instance(
+  name: string,
+  { machine = 'q35', memory = 64, os = '', devices = '', more = '', onReboot = 'restart' }: Wish = {},
+) {
   mkdirSync(inside(name), { recursive: true })
   mkdirSync(join(instances, '_base'), { recursive: true })
   const disk = inside(name, 'disk')
   if (!existsSync(base)) await host.run(['qemu-img', 'create', '-q', '-f', 'raw', base, '16M'])
   await host.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', disk, '16M'])
   const uuid = uuidOf(name)
-  const xml = `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>${name}</name><uuid>${uuid}</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type>${os}</os><features><acpi/></features><on_reboot>${onReboot}</on_reboot><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='${disk}'/>${chain(base)}<target dev='vda' bus='virtio'/></disk><serial type='pty'><log file='${inside(name, 'console.log')}' append='on'/><target port='0'/></serial>${devices}</devices>${more}</domain>`
+  const xml = `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>${name}</name><uuid>${uuid}</uuid><memory unit='MiB'>${memory}</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='${machine}'>hvm</type>${os}</os><features><acpi/></features><on_reboot>${onReboot}</on_reboot><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='${disk}'/>${chain(base)}<target dev='vda' bus='virtio'/></disk><serial type='pty'><log file='${inside(name, 'console.log')}' append='on'/><target port='0'/></serial>${devices}</devices>${more}</domain>`
   writeFileSync(inside(name, 'libvirt.xml'), xml)
   await virsh('define', inside(name, 'libvirt.xml'))
   return { uri, name, uuid }
@@ -120,7 +126,7 @@ after(async () => {
 
 describe('power-off', () => {
   test('a guest that hears its power button has written everything, and is off', async () => {
-    const domain = await instance('listens')
+    const domain = await instance('listens', { machine: 'pc', memory: 128 })
     const disk = inside('listens', 'disk')
     rmSync(disk)
     assert.equal((await host.run(['cp', await patternImage(), disk])).code, 0)

@@ -200,6 +200,30 @@ describe('two hosts on a wire', () => {
     await a.virsh('start', 'on-alpha')
     await awaitConsole(a, 'on-alpha', /bad: vda 196 4\n[\s\S]*PATTERN BAD at boot 3/)
   })
+
+  test('a guest can be told to be deaf to its power button, and how much to write, and knows XFS', async () => {
+    const userData = a.file('/var/lib/cowhand/user-data')
+    writeFileSync(userData, '#cloud-config\n# pattern-deaf\n# pattern-mib=2\n')
+    const words = 'create deaf --image pattern --root 96M --ephemeral 512M --ephemeral-format xfs --memory 128M'.split(
+      ' ',
+    )
+    const { code, error } = await a.cowhand([
+      ...words,
+      '--network',
+      'none',
+      '--user-data',
+      '/var/lib/cowhand/user-data',
+    ])
+    assert.equal(code, 0, error?.message)
+    await awaitConsole(
+      a,
+      'deaf',
+      /vdb 536870912 bytes xfs LABEL=ephemeral0[\s\S]*wrote vda 94 2\n[\s\S]*PATTERN WRITTEN/,
+    )
+    await a.virsh('shutdown', 'deaf')
+    await sleep(3000)
+    assert.equal(await a.virsh('domstate', 'deaf'), 'running')
+  })
 })
 
 test('one directory of instances can be shared, and another can be elsewhere', async () => {

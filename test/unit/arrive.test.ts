@@ -369,7 +369,8 @@ test('an rsync still writes, of a run that is over: it is ended before anything 
     const ended = once(spawn('rsync', words, { stdio: 'ignore' }), 'exit')
     while (!existsSync(part('big'))) await sleep(10)
     await run(calls())
-    assert.deepEqual(await ended, [12, null], 'the other end is gone')
+    const [code] = await ended
+    assert.ok([10, 12].includes(code), 'the other end is gone')
     await run([clear()])
   }
 })

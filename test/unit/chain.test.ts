@@ -13,6 +13,7 @@ import {
   rmSync,
   statSync,
   truncateSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -206,6 +207,22 @@ test('an overlay that says it stands on something else is taken for what we say'
   }
   await shiftOverlay({ path: overlay, from: sized, to: small })
   assert.deepEqual([backingOf(overlay), seen(overlay)], [small, expected])
+})
+
+test('an overlay that was not closed is mended on the way: its guest was switched off the hard way', async () => {
+  const notClosed = () => {
+    const overlay = made(40 * M, 'lazy_refcounts=on', ['write -P 1 5M 3M'], sized)
+    const bytes = readFileSync(overlay)
+    bytes[79] = 1
+    writeFileSync(overlay, bytes)
+    return overlay
+  }
+  const expected = seen(notClosed())
+  await flattenOverlay({ path: notClosed(), base: sized, to: file('flat') })
+  assert.equal(seen(file('flat')), expected)
+  const overlay = notClosed()
+  await shiftOverlay({ path: overlay, from: sized, to: small })
+  assert.deepEqual([seen(overlay), readQcow2(overlay)?.dirty], [expected, false])
 })
 
 test('what cannot be flattened leaves nothing behind', async () => {

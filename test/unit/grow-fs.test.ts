@@ -305,9 +305,15 @@ test('a disk that a guest uses', async () => {
   const guest = spawn('qemu-io', ['-f', 'qcow2', disk], { stdio: ['pipe', 'pipe', 'inherit'] })
   guest.stdin.write('read 0 512\n')
   await once(guest.stdout, 'data')
-  await assert.rejects(growFileSystem(onBase, options), (error) => error instanceof Problem && error.code === 'IN_USE')
+  const isUsed = (error: unknown) => error instanceof Problem && error.code === 'IN_USE'
+  await assert.rejects(growFileSystem(onBase, options), isUsed)
+  // A merge that was cut off has to wait, too.
+  tool('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-u', '-b', disk, `${disk}.growing`, '256M')
+  await assert.rejects(growFileSystem(onBase, options), isUsed)
   guest.stdin.end()
   await once(guest, 'exit')
+  assert.equal(await growFileSystem(onBase, options), 'grown')
+  isGrown('ext', 256 * MiB)
 })
 
 test('no space is left', async () => {

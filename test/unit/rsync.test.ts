@@ -200,6 +200,7 @@ describe('what it means that rsync failed', () => {
       'MISSING_PREREQUISITE',
       /"\/vm1.incoming\/part" is gone on h2$/,
     ],
+    ['a receiver that was killed, by ssh', 'ssh', 255, closed(255), 'HOST_UNREACHABLE', /: the connection broke$/],
     ['a link that broke', 'ssh', 12, closed(12), 'HOST_UNREACHABLE', /: the connection broke$/],
     [
       'silence',

@@ -5,11 +5,11 @@ import * as layout from '../../lib/job/layout.ts'
 import { Problem } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { type Call, call } from '../../lib/job/step.ts'
-import { leaveCalls, runCalls } from '../arrival.ts'
 import { askDestination } from '../steps/ask-destination.ts'
 import { clearSent } from '../steps/clear-sent.ts'
 import { recordTask } from '../steps/record-task.ts'
 import { restoreInstance } from '../steps/restore-instance.ts'
+import { leaveCalls, runCalls } from './arrive.ts'
 
 /** Seconds until the guest has to be seen running again. */
 const patience = 60

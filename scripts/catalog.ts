@@ -73,6 +73,7 @@ export const steps: Record<string, Loader<Step>> = {
   'ask-destination': erased(async () => (await import('./steps/ask-destination.ts')).askDestination),
   'clear-sent': erased(async () => (await import('./steps/clear-sent.ts')).clearSent),
   'copy-files': erased(async () => (await import('./steps/copy-files.ts')).copyFiles),
+  'prove-base': erased(async () => (await import('./steps/prove-base.ts')).proveBase),
   'publish-instance': erased(async () => (await import('./steps/publish-instance.ts')).publishInstance),
   'push-base': erased(async () => (await import('./steps/push-base.ts')).pushBase),
   'push-files': erased(async () => (await import('./steps/push-files.ts')).pushFiles),

@@ -1,8 +1,10 @@
-import { answerTo } from '../lib/host/answer.ts'
+import { answerTo, requireRoom } from '../lib/host/answer.ts'
+import { freeSpace } from '../lib/host/files.ts'
 import { movedAt } from '../lib/host/moves.ts'
+import { travelling } from '../lib/host/travelling.ts'
 import { findBaseImage } from '../lib/image/store.ts'
 import type { Tell } from '../lib/job/events.ts'
-import { instanceLock } from '../lib/job/layout.ts'
+import * as layout from '../lib/job/layout.ts'
 import { type Answer, MoveReference, type MoveState, Offer, Order, type Phase } from '../lib/job/move.ts'
 import type { Result } from '../lib/job/result.ts'
 import { planAll, runAll, Stopped } from '../lib/job/runner.ts'
@@ -38,7 +40,7 @@ export async function answerPhase(
   const callsOf = () => callsFor(phase, document, settings, hasArrived())
   const task = `${phase} ${name}`
   // On shared storage it is the source's lock, and held for us.
-  const locks = shared ? [] : [instanceLock(name)]
+  const locks = shared ? [] : [layout.instanceLock(name)]
   let steps: Result['steps']
   try {
     steps = dryRun
@@ -70,5 +72,12 @@ async function callsFor(phase: Phase, document: unknown, settings: Settings, has
   const images = new Map()
   for (const { base } of order.ways)
     if (base?.from === 'store') images.set(base.name, await findBaseImage(base.name, settings))
+  const stage = layout.stageOf(settings.instances, order.name)
+  const here = [
+    ...travelling(stage, [...layout.diskNames], true),
+    ...travelling(layout.arrivingOf(stage), [...layout.diskNames], true),
+  ]
+  const bytes = here.reduce((sum, { size }) => sum + size, 0)
+  requireRoom(order, freeSpace(settings.instances), settings.instances, bytes)
   return prepareCalls(order, settings, false, images)
 }

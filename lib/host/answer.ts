@@ -58,7 +58,7 @@ function isShared({ name, probe }: Offer, instances: string): boolean {
 }
 
 /** @returns whether this very move brought it already @throws {Problem} DESTINATION_EXISTS */
-function requirePlace({ name, move }: Offer, instances: string): boolean {
+function requirePlace({ name, move, replaces }: Offer, instances: string): boolean {
   const [directory, kept, stage] = [instanceOf(instances, name), keptOf(instances, name), stageOf(instances, name)]
   const exists = (state: string, remedy: string) =>
     refuse('DESTINATION_EXISTS', `Cannot put "${name}" on ${hostname()}: ${state}`, remedy)
@@ -71,7 +71,7 @@ function requirePlace({ name, move }: Offer, instances: string): boolean {
       `on ${hostname()}, drop what was kept to go back to: cowhand confirm ${name}`,
     )
   const mark = stageAt(stage)?.mark
-  if (mark && mark.move !== move)
+  if (mark && mark.move !== move && mark.move !== replaces)
     exists(`another one is arriving there, ${sayMark(mark)}`, `${clearStage(stage, mark.move)} (on ${hostname()})`)
   return false
 }

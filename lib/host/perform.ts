@@ -141,8 +141,11 @@ export class Effects {
       progress: (verb, path) => this.#progress(verb, path),
     })
     this.sent += sent
-    const isBack = action.do === 'await' || (action.do === 'ask' && action.phase === 'finish')
-    if (isBack && this.#offSince !== undefined) this.downtime = (performance.now() - this.#offSince) / 1000
+    if (action.do === 'ask' && action.phase === 'finish') this.#isBack()
+  }
+
+  #isBack(): void {
+    if (this.#offSince !== undefined) this.downtime = (performance.now() - this.#offSince) / 1000
   }
 
   #progress(verb: string, path: string): (done: number, total?: number) => void {
@@ -169,7 +172,11 @@ export class Effects {
       ...(works ? { onOutput: await this.#percents(argv, works) } : {}),
       ...(env ? { env } : {}),
     }
-    if (writes === undefined) return void (await program(argv, options))
+    if (writes === undefined) {
+      await program(argv, options)
+      if (argv[0] === 'virsh' && argv.includes('start')) this.#isBack()
+      return
+    }
     // A failed flush is told to the descriptors that were open then: ours is, the program's exit code may lie.
     const fd = openPart(writes, mode)
     try {

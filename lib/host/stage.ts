@@ -2,7 +2,7 @@ import { lstatSync } from 'node:fs'
 import { basename } from 'node:path'
 import * as z from 'zod/mini'
 import type { Action } from '../job/action.ts'
-import { arrivingOf, instanceOf, keptOf, markOf, partOf, stageOf } from '../job/layout.ts'
+import { arrivingOf, diskNames, instanceOf, keptOf, markOf, partOf, stageOf } from '../job/layout.ts'
 import { misuse, refuse } from '../job/problem.ts'
 import { InstanceName, optional, Uuid } from '../job/spec.ts'
 import { fileAt, jsonAt, ownNamesIn } from './files.ts'
@@ -104,6 +104,22 @@ export function clearing(directory: string): Action[] {
     return fileAt(path) ? [{ do: 'remove', path }] : []
   })
   return [...inside, { do: 'rmdir', path: directory }]
+}
+
+/**
+ * What makes a stage one of a further move: a disk that was proven, perhaps put on its base and grown, is one that is on
+ * its way again, of which only what differs is sent; all else is made anew.
+ */
+export function reusing(stage: string): Action[] {
+  const others = (ownNamesIn(stage) ?? []).filter(
+    (name) => name !== basename(arrivingOf(stage)) && name !== 'move.json',
+  )
+  return others.flatMap((name): Action[] => {
+    const path = `${stage}/${name}`
+    if ((diskNames as readonly string[]).includes(name))
+      return [{ do: 'rename', from: path, to: `${arrivingOf(stage)}/${name}` }]
+    return lstatSync(path).isDirectory() ? clearing(path) : [{ do: 'remove', path }]
+  })
 }
 
 /** What ends whoever still writes to what arrives in a stage: one whose sender is gone stays for minutes. */

@@ -44,6 +44,10 @@ export const InstanceRecord = z.object({
   seed: optional(z.string(), 'digest of the files that the seed was made of'),
   xml: optional(z.string(), 'digest of the file given with --xml'),
   task: optional(Task, 'resize or migration in hand'),
+  abandoned: optional(
+    z.object({ move: Uuid, host: z.string() }),
+    'move that was given up while its destination could not be reached: what arrived there is still there',
+  ),
   arrived: optional(
     z.object({ move: Uuid, host: z.optional(z.string()) }),
     'move that brought it here, and from where',
@@ -51,7 +55,7 @@ export const InstanceRecord = z.object({
 })
 export type InstanceRecord = z.output<typeof InstanceRecord>
 
-const comparable = ({ image, uuid, task, arrived, ...wish }: InstanceRecord): Record<string, unknown> => ({
+const comparable = ({ image, uuid, task, arrived, abandoned, ...wish }: InstanceRecord): Record<string, unknown> => ({
   ...wish,
   image: image.id,
 })

@@ -76,6 +76,8 @@ export const Offer = z.object({
   version: z.literal(1),
   /** Of this resize or migration, on both hosts: what one left of another is never taken for its own. */
   move: Uuid,
+  /** An earlier one to the same host that was given up while that could not be reached: what arrived there is used. */
+  replaces: z.optional(Uuid),
   kind: z.enum(['resize', 'migrate']),
   name: InstanceName,
   /** Of the source, for people and records. */

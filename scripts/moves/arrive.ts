@@ -15,6 +15,7 @@ import { growFileSystem } from '../steps/grow-file-system.ts'
 import { makeEphemeralBase } from '../steps/make-ephemeral-base.ts'
 import { makeSwapBase } from '../steps/make-swap-base.ts'
 import { placeState } from '../steps/place-state.ts'
+import { proveBase } from '../steps/prove-base.ts'
 import { publishInstance } from '../steps/publish-instance.ts'
 import { rebaseDisk } from '../steps/rebase-disk.ts'
 import { receiveBase } from '../steps/receive-base.ts'
@@ -64,7 +65,9 @@ export function prepareCalls(
   const { instances } = settings
   const { name, move, host } = order
   const stage = layout.stageOf(instances, name)
-  const calls: Call[] = [call(stageInstance, { stage, name, move, host, here: isHere })]
+  const isSent = (base: string) =>
+    fileAt(`${layout.arrivingOf(stage)}/${baseFile(base)}`) ?? fileAt(inBases(settings, base))
+  const calls: Call[] = [call(stageInstance, { stage, name, move, host, here: isHere, replaces: order.replaces })]
   for (const disk of order.ways) {
     const base = baseOf(disk, order)
     // On the source itself the old disks keep their bases.
@@ -81,6 +84,8 @@ export function prepareCalls(
         )
       calls.push(call(cacheBase, { ...fromImage(image), base: path, 'allow-weak-checksum': false }))
     } else if (disk.base?.from === 'maker') calls.push(maker(disk, order, path, disk.base.size))
+    // Before it was sent there is nothing to do about it: then this phase is asked for again.
+    else if (disk.base?.from === 'source' && !isSent(base)) continue
     else if (disk.base?.from === 'source')
       calls.push(
         call(receiveBase, {
@@ -91,6 +96,7 @@ export function prepareCalls(
           host,
         }),
       )
+    if (disk.base) calls.push(call(proveBase, { base: path, identity: disk.base.identity }))
     calls.push(call(createOverlay, { disk: `${layout.reservedOf(stage)}/${disk.file}`, base: path, size: disk.size }))
   }
   return calls

@@ -20,6 +20,7 @@ export function backCalls(name: string, { moved, task, isAsked }: Back, settings
   const [directory, kept] = [layout.instanceOf(instances, name), layout.keptOf(instances, name)]
   const { uuid } = moved.kept ?? moved.here ?? { uuid: '' }
   const isShared = task.shared === true
+  const abandoned = task.host !== undefined && !isAsked ? { move: task.move, host: task.host } : undefined
   const hasArrived = moved.kept !== undefined && moved.here !== undefined
   // Told before it was changed: of one whose guest was only switched off it is still in force.
   const hasDefinition = fileAt(`${moved.directory}/definition.xml`) !== undefined
@@ -46,7 +47,7 @@ export function backCalls(name: string, { moved, task, isAsked }: Back, settings
     }),
     call(clearSent, { directory, state: true }),
     // Last: as long as it is there, the same command again goes on with this.
-    call(recordTask, { directory, task: undefined }),
+    call(recordTask, { directory, task: undefined, abandoned }),
   ]
 }
 

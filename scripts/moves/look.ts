@@ -1,11 +1,11 @@
 import { hostname } from 'node:os'
-import { fileAt, freeSpace, probeOf, textAt } from '../../lib/host/files.ts'
+import { fileAt, freeSpace, probeOf, sharesBlocks, textAt } from '../../lib/host/files.ts'
 import { type Moved, movedAt } from '../../lib/host/moves.ts'
 import { travelling } from '../../lib/host/travelling.ts'
 import type { Task } from '../../lib/job/instance.ts'
 import * as layout from '../../lib/job/layout.ts'
 import type { Answer, Offer, Order, OrderedDisk } from '../../lib/job/move.ts'
-import { refuse } from '../../lib/job/problem.ts'
+import { misuse, refuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { exactSize, formatSize } from '../../lib/job/spec.ts'
 import { lacksContent, totals, waysOf } from '../../lib/job/ways.ts'
@@ -52,6 +52,8 @@ export async function lookForMove(
       `Cannot ${kind} "${name}" with --ephemeral: it has no ephemeral disk`,
       'leave --ephemeral out',
     )
+  if (job.swap !== undefined && !layout.isWholeMiB(job.swap))
+    misuse(`Cannot make a swap disk of ${job.swap} bytes: it is not a whole number of MiB`, 'ask for --swap 512M')
   if (job.swap !== undefined && old.swap === undefined)
     refuse('UNSUPPORTED', `Cannot ${kind} "${name}" with --swap: it has no swap disk`, 'leave --swap out')
   const isSame = sizes.root === old.root && sizes.ephemeral === old.ephemeral && sizes.swap === old.swap
@@ -78,13 +80,14 @@ export async function lookForMove(
   if (!domain) await requireQuiet(kind, name, moved.directory)
   const { offeredDisks } = await import('../../lib/host/offered.ts')
   const disks = await offeredDisks(moved.directory, settings)
-  const { task: _, arrived: __, ...record } = old
+  const { task: _, arrived: __, abandoned, ...record } = old
   // Of a guest that was handed over this host has the definition in a file.
   const definition = textAt(`${moved.directory}/definition.xml`)
   const xml = definition ?? domain?.xml ?? textAt(`${moved.directory}/libvirt.xml`)
   const offer: Offer = {
     version: 1,
     move: task.move,
+    ...(abandoned && abandoned.host === to ? { replaces: abandoned.move } : {}),
     kind,
     name,
     host: hostname(),
@@ -120,7 +123,7 @@ export async function lookForMove(
       content: await contentOf(`${layout.basesOf(instances)}/${base.sends ?? base.name}`),
     }
   }
-  requireRoom(to, ways, answer)
+  if (!answer.shared || !isSame) requireRoom(to, ways, answer)
   const order: Order = {
     ...offer,
     shared: answer.shared,
@@ -136,14 +139,19 @@ const defined = <T extends object>(members: T): { [K in keyof T]: Exclude<T[K], 
 
 /** @throws {Problem} NO_SPACE, by what will really be allocated, with the guest still running */
 function requireRoom(host: string | undefined, ways: OrderedDisk[], answer: Answer): void {
-  const isThere = answer.shared || answer.instance === 'arrived' || host === undefined
+  if (answer.instance === 'arrived') return
   const { space } = totals({ ways: ways.filter(({ file }) => !answer.proven.includes(file)) })
-  if (isThere || space <= answer.free) return
-  refuse(
-    'NO_SPACE',
-    `Cannot send ${formatSize(space)} to "${host}": only ${formatSize(answer.free)} are free there under "${answer.instances}"`,
-    `free at least ${formatSize(space - answer.free)} there: cowhand cache clean; or choose another host`,
-  )
+  if (space <= answer.free) return
+  const lack = `only ${formatSize(answer.free)} are free ${host === undefined ? '' : 'there '}under "${answer.instances}"`
+  if (host !== undefined && !answer.shared)
+    refuse(
+      'NO_SPACE',
+      `Cannot send ${formatSize(space)} to "${host}": ${lack}`,
+      `free at least ${formatSize(space - answer.free)} there: cowhand cache clean; or choose another host`,
+    )
+  // A copy that shares its blocks takes no space.
+  if (!sharesBlocks(answer.instances))
+    refuse('NO_SPACE', `Cannot copy ${formatSize(space)}: ${lack}`, 'free some space: cowhand cache clean')
 }
 
 /** A move that is in hand is gone on with; for any other the operator has to decide first. */

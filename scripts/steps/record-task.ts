@@ -3,7 +3,7 @@ import { instanceAt } from '../../lib/host/instances.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { Task } from '../../lib/job/instance.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, described, optional } from '../../lib/job/spec.ts'
+import { AbsolutePath, described, optional, Uuid } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 export const recordTask = defineStep({
@@ -12,16 +12,23 @@ export const recordTask = defineStep({
   input: () =>
     z.strictObject({
       directory: described(AbsolutePath, "the instance's directory, also NAME_resize"),
+      abandoned: optional(
+        z.object({ move: Uuid, host: z.string() }),
+        'move that was given up while its destination could not be reached',
+      ),
       task: optional(Task, 'the task; left out: none is in hand any more'),
     }),
   about: ({ task }) => task?.phase ?? 'none',
   inspect: async ({ directory }) => ({ record: instanceAt(directory) }),
-  plan({ directory, task }, { record }): Action[] {
+  plan({ directory, task, abandoned }, { record }): Action[] {
     const path = `${directory}/instance.json`
     if (!record)
       return refuse('MISSING_PREREQUISITE', `Cannot write "${path}": there is no such instance`, 'cowhand list')
     if (JSON.stringify(record.task) === JSON.stringify(task)) return []
-    const { task: _, ...rest } = record
+    const { task: _, abandoned: before, ...known } = record
+    // Until the next one has taken over what arrived there.
+    const left = task ? before : abandoned
+    const rest = { ...known, ...(left ? { abandoned: left } : {}) }
     const text = `${JSON.stringify(task ? { ...rest, task } : rest, null, 2)}\n`
     return [{ do: 'write', path, text, mode: 0o644 }]
   },

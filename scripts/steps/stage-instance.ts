@@ -7,6 +7,7 @@ import {
   endingReceivers,
   hasArrived,
   requireStage,
+  reusing,
   sayMark,
   stageAt,
 } from '../../lib/host/stage.ts'
@@ -16,6 +17,8 @@ import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described, InstanceName, optional, Uuid, withDefault } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
+const directory = (path: string): Action => ({ do: 'mkdir', path, mode: 0o700 })
+
 export const stageInstance = defineStep({
   name: 'stage-instance',
   summary: 'Make the place where an instance arrives (NAME.incoming)',
@@ -24,6 +27,7 @@ export const stageInstance = defineStep({
       stage: described(AbsolutePath, 'directory to make, NAME.incoming'),
       name: described(InstanceName, 'name of the instance'),
       move: described(Uuid, 'id of the resize or migration'),
+      replaces: optional(Uuid, 'an earlier one that was given up: what arrived of it is used'),
       host: optional(z.string(), 'where it comes from'),
       here: withDefault(z.boolean(), false, 'it is this very host, and the instance has its name still'),
     }),
@@ -34,20 +38,24 @@ export const stageInstance = defineStep({
     const kept = keptOf(instances, name)
     return {
       stage: stageAt(stage),
+      reusing: reusing(stage),
       hasArrived: hasArrived(stage, move),
       inTheWay: [arrivesAt(stage), kept].find((path) => ownNamesIn(path) !== undefined),
       isKept: instanceAt(kept)?.task?.move === move,
-      directories: [arrivingOf(stage), reservedOf(stage)].filter((path) => ownNamesIn(path) === undefined),
+      part: ownNamesIn(arrivingOf(stage)) !== undefined,
+      reserved: ownNamesIn(reservedOf(stage)) !== undefined,
       ending: await endingReceivers(stage),
       now: new Date().toISOString(),
     }
   },
-  plan({ stage, name, move, host, here }, found): Action[] {
+  plan({ stage, name, move, replaces, host, here }, found): Action[] {
     if (found.hasArrived) return []
     const exists = (state: string, remedy: string) =>
       refuse('DESTINATION_EXISTS', `Cannot put "${name}" here: ${state}`, remedy)
     const { mark, names } = found.stage ?? {}
-    if (mark && mark.move !== move) exists(`another one is arriving, ${sayMark(mark)}`, clearStage(stage, mark.move))
+    const isGivenUp = mark !== undefined && mark.move === replaces && mark.move !== move
+    if (mark && mark.move !== move && !isGivenUp)
+      exists(`another one is arriving, ${sayMark(mark)}`, clearStage(stage, mark.move))
     if (found.inTheWay !== undefined && !here && !found.isKept)
       exists(
         `"${found.inTheWay}" is there`,
@@ -57,8 +65,10 @@ export const stageInstance = defineStep({
     return [
       ...(names ? [] : [{ do: 'mkdir', path: stage, mode: 0o755 } as const]),
       // First and last of what is in it: so it is always told whose it is, and only then something arrives in it.
-      ...(mark ? [] : [{ do: 'write', path: markOf(stage), text, mode: 0o644 } as const]),
-      ...found.directories.map((path): Action => ({ do: 'mkdir', path, mode: 0o700 })),
+      ...(isGivenUp ? found.reusing : []),
+      ...(mark && !isGivenUp ? [] : [{ do: 'write', path: markOf(stage), text, mode: 0o644 } as const]),
+      ...(found.part ? [] : [directory(arrivingOf(stage))]),
+      ...(found.reserved && !isGivenUp ? [] : [directory(reservedOf(stage))]),
       // They would write into what is sent again.
       ...found.ending,
     ]

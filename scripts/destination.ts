@@ -44,7 +44,7 @@ export async function answerPhase(
   let steps: Result['steps']
   try {
     steps = dryRun
-      ? await planAll(await callsOf(), settings)
+      ? await planAll(await callsOf(), settings, phase === 'finish')
       : await runAll(callsOf, locks, await openWorld(settings, tell, signal, { 'lock-wait': 30 }, task))
   } catch (error) {
     throw error instanceof Stopped ? error.cause : error

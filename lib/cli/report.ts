@@ -19,7 +19,7 @@ const costOf = ({ fetch, space, frees }: StepResult['actions'][number]): string 
   return costs.some(Boolean) ? `  [${costs.filter(Boolean).join(', ')}]` : ''
 }
 
-const sum = (steps: StepResult[], key: 'fetch' | 'space' | 'frees'): number =>
+const sum = (steps: StepResult[], key: 'fetch' | 'send' | 'space' | 'frees'): number =>
   steps.flatMap(({ actions }) => actions).reduce((total, action) => total + (action[key] ?? 0), 0)
 
 function stepLines(step: StepResult, withActions: boolean, colours: ChalkInstance): string[] {
@@ -49,9 +49,11 @@ export function reportTask(
   const title = [result.task, result.instance].filter(Boolean).join(' ')
   if (dryRun) {
     const planned = result.steps.filter(({ status }) => status !== 'ok')
-    const [fetch, space, frees] = [sum(planned, 'fetch'), sum(planned, 'space'), sum(planned, 'frees')]
+    const [fetch, send] = [sum(planned, 'fetch'), sum(planned, 'send')]
+    const [space, frees] = [sum(planned, 'space'), sum(planned, 'frees')]
     const costs = [
       fetch > 0 && `${formatSize(fetch)} to fetch`,
+      send > 0 && `${formatSize(send)} to send at most`,
       space > 0 && `about ${formatSize(space)} of space`,
       frees > 0 && `frees ${formatSize(frees)}`,
     ].filter(Boolean)
@@ -59,9 +61,15 @@ export function reportTask(
     const summary = `${planned.length} of ${result.steps.length} steps to do${shown}; nothing was changed`
     return [...lines, `${title}: ${planned.length > 0 ? summary : 'nothing to do'}`].join('\n')
   }
-  const fetched = result.bytes?.fetched ? `, ${formatSize(result.bytes.fetched)} fetched` : ''
+  const { fetched = 0, sent = 0 } = result.bytes ?? {}
   const freed = sum(result.steps, 'frees')
-  const done = `done${fetched}${freed > 0 ? `, ${formatSize(freed)} freed` : ''}`
+  const facts = [
+    fetched > 0 && `${formatSize(fetched)} fetched`,
+    sent > 0 && `${formatSize(sent)} sent`,
+    freed > 0 && `${formatSize(freed)} freed`,
+    result.downtimeSeconds !== undefined && `guest away for ${result.downtimeSeconds.toFixed(1)} s`,
+  ]
+  const done = ['done', ...facts.filter(Boolean)].join(', ')
   return [...lines, `${title}: ${result.changed ? done : 'nothing to do'}`].join('\n')
 }
 

@@ -19,13 +19,17 @@ import { clearStage, sayMark, stageAt } from './stage.ts'
 
 /**
  * Answer an offer.
+ * @param shared both hosts see the same files [as the offer's probe tells]
  * @throws {Problem} DESTINATION_EXISTS where something else has its name here; TOOL_MISSING, TOOL_FAILED; UNSUPPORTED
  *   where its guest cannot be run here; NOT_OURS
  */
-export async function answerTo(offer: Offer, settings: Settings, { signal }: { signal: AbortSignal }): Promise<Answer> {
+export async function answerTo(
+  offer: Offer,
+  settings: Settings,
+  { signal, shared = isShared(offer, settings.instances) }: { signal: AbortSignal; shared?: boolean },
+): Promise<Answer> {
   const { instances, libvirt_uri: uri } = settings
-  const { name } = offer
-  const shared = isShared(offer, instances)
+  const { name, move } = offer
   const arrived = !shared && requirePlace(offer, instances)
   for (const program of shared ? [] : ['qemu-img', 'rsync']) await requireProgram(program)
   const domain = await requireDomain(offer, settings, shared || arrived)
@@ -37,6 +41,7 @@ export async function answerTo(offer: Offer, settings: Settings, { signal }: { s
   const { rsyncd_port: port, rsyncd_module: module, rsyncd_user: user } = settings
   return {
     version: 1,
+    move,
     host: hostname(),
     boot: (textAt('/proc/sys/kernel/random/boot_id') ?? '').trim(),
     instances,

@@ -18,10 +18,15 @@ export async function plannedBy(
   settings: Settings,
 ): Promise<StepResult['actions']> {
   if (answered.has(keyOf(host, phase, document, round))) return []
+  // It would say the same again: what is new follows from what is sent between the two.
+  if (round > 1 && !answered.has(keyOf(host, phase, document, round - 1)))
+    return [{ action: 'receive-base (follows from the steps before)' }]
   const { destinationAt } = await import('./destination.ts')
   const { result } = await (await destinationAt(host, settings)).ask(phase, document, { dryRun: true })
-  return (result?.steps ?? []).flatMap(({ step, status, actions }) =>
-    status === 'pending' ? [{ action: `${step} (follows from what is sent)` }] : actions,
+  return (result?.steps ?? []).flatMap(({ step, about, status, actions }) =>
+    status === 'pending'
+      ? [{ action: `${[step, about].filter(Boolean).join(' ')} (follows from the steps before)` }]
+      : actions,
   )
 }
 
@@ -49,13 +54,14 @@ export async function send(
   { settings, signal, progress, tell }: MoveContext,
 ): Promise<{ sent: number }> {
   const [{ push }, { destinationAt }] = await Promise.all([import('./rsync.ts'), import('./destination.ts')])
-  const destination = await destinationAt(action.host, settings)
+  // A daemon is reached without: where others drive both hosts, this one may have no way in there by ssh.
+  const destination = action.transport === 'ssh' ? await destinationAt(action.host, settings) : undefined
   const reconnect = async () => {
-    await destination.reconnect()
-    return destination.ssh
+    await destination?.reconnect()
+    return destination?.ssh ?? []
   }
   const onProgress = progress('send', action.to)
-  const done = await push(action, { settings, signal, tell, onProgress, ssh: destination.ssh, reconnect })
+  const done = await push(action, { settings, signal, tell, onProgress, ssh: destination?.ssh ?? [], reconnect })
   for (const { name } of action.files) sentNow.add(placeOf(action, name))
   return done
 }

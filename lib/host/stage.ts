@@ -16,13 +16,14 @@ const Mark = z.object({
   move: Uuid,
   host: optional(z.string(), 'where it comes from; absent: from this very host'),
   since: z.string(),
+  agreement: optional(z.string(), 'what it was made ready for (agreementOf)'),
 })
 export type Mark = z.output<typeof Mark>
 
 export interface Stage {
   names: string[]
   /** The move that it is of; undefined where it was only begun, and holds nothing. */
-  mark: (Pick<Mark, 'move' | 'host'> & { since?: string }) | undefined
+  mark: (Pick<Mark, 'move' | 'host'> & { since?: string; agreement?: string | undefined }) | undefined
 }
 
 /**

@@ -186,7 +186,7 @@ export function sayAction(action: Action): string {
     case 'push':
       return `push ${action.files.map(({ path }) => word(path)).join(' ')} ${word(`${action.host}:${action.to}/`)} (${formatSize(action.files.reduce((sum, { size }) => sum + size, 0))}, ${action.transport})`
     case 'power-off':
-      return `power-off ${action.name} (${action.seconds === 0 ? 'at once' : `at once after ${action.seconds} s`})`
+      return `power-off ${action.name} (${action.seconds === 0 ? 'by its plug' : `by its power button, after ${action.seconds} s by its plug`})`
     case 'await':
       return `await ${action.name} (running, ${action.seconds} s)`
     case 'point':

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { InstanceRecord, type Task } from './instance.ts'
+import { InstanceRecord } from './instance.ts'
 import { diskNames } from './layout.ts'
 import { AbsolutePath, Digest, described, InstanceName, optional, Uuid } from './spec.ts'
 
@@ -72,8 +72,12 @@ export type OfferedDisk = z.output<typeof OfferedDisk>
 /** Another file that travels with an instance: the seed, NVRAM, the state of its TPM. `name`: below the instance. */
 export const OfferedFile = z.object({ name: z.string(), size: size('of it') })
 
+/** Which cowhand wrote a document that goes through other hands: both halves have to be of one version. */
+const writer = z.optional(z.string())
+
 export const Offer = z.object({
   version: z.literal(1),
+  cowhand: writer,
   /** Of this resize or migration, on both hosts: what one left of another is never taken for its own. */
   move: Uuid,
   /** An earlier one to the same host that was given up while that could not be reached: what arrived there is used. */
@@ -112,6 +116,9 @@ export type AnsweredBase = z.output<typeof AnsweredBase>
 
 export const Answer = z.object({
   version: z.literal(1),
+  cowhand: writer,
+  /** Of the offer, or the order, that it answers. */
+  move: Uuid,
   /** Of the destination, for people; and which start of which machine that is, so that a host knows itself. */
   host: z.string(),
   boot: z.string(),
@@ -129,6 +136,8 @@ export const Answer = z.object({
   free: z.int(),
   /** One for each name asked for. */
   bases: z.array(AnsweredBase),
+  /** Once an order was prepared: what it came to (agreementOf), and which bases are still to come from the source. */
+  prepared: z.optional(z.object({ agreement: z.string(), lacks: z.array(BaseName) })),
   /** Where a push by the rsync daemon goes: port and module of the destination's settings. */
   rsyncd: z.optional(z.object({ port: z.int(), module: z.string(), user: z.optional(z.string()) })),
 })
@@ -182,8 +191,6 @@ export const Order = z.object({
   ),
 })
 export type Order = z.output<typeof Order>
-
-export type { Task }
 
 /** How bytes travel. */
 export const Transport = z.enum(['ssh', 'rsyncd'])

@@ -18,6 +18,7 @@ export const codes = [
   'DISK_TOO_SMALL',
   'DOMAIN_EXISTS', // libvirt has another domain of this name
   'FETCH_FAILED',
+  'HALVES_DIFFER', // what one half of a move was told is not what the other one says
   'HOST_UNKNOWN_STATE', // it cannot be told whether the guest runs on the other host, so it is not started here
   'HOST_UNREACHABLE',
   'IMAGE_AMBIGUOUS', // several images have this name

@@ -1,4 +1,5 @@
 import * as z from 'zod/mini'
+import { Answer, MoveState, Offer, Order } from './move.ts'
 import { codes } from './problem.ts'
 import { described, optional } from './spec.ts'
 
@@ -55,6 +56,10 @@ export const Result = z.strictObject({
   disks: z.optional(z.array(DiskResult)),
   bytes: z.optional(z.strictObject({ fetched: bytes('from the store'), sent: bytes('to another host') })),
   downtimeSeconds: z.optional(z.number()),
+  handOver: optional(
+    z.union([Order, Offer, Answer, MoveState]),
+    'for the other half of a move: what migrate-source and migrate-destination print without --json',
+  ),
   error: z.optional(ErrorResult),
 })
 export type Result = z.output<typeof Result>

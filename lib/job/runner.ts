@@ -75,10 +75,12 @@ const asResult = (title: Title, actions: Action[], status: StepResult['status'],
   status,
   changed: status === 'changed',
   seconds,
-  // What another host does for it is told in that host's words.
+  // What another host does for it is told in that host's words; space is taken there, not here.
   actions: actions.flatMap((action) => [
     { action: sayAction(action), ...costOf(action) },
-    ...(action.do === 'ask' ? action.plan.map((its) => ({ ...its, action: `${action.host}: ${its.action}` })) : []),
+    ...(action.do === 'ask'
+      ? action.plan.map(({ space: _, ...its }) => ({ ...its, action: `${action.host}: ${its.action}` }))
+      : []),
   ]),
 })
 
@@ -99,9 +101,10 @@ async function planOf({ step, input }: Call, settings: Settings, ahead: Readonly
 /**
  * The whole plan, with nothing changed: this is the dry run, and it comes before every run, so that whatever can be
  * refused is refused while everything is still as it was.
+ * @param isNext another host has steps to do before, which are not among these
  * @throws {Stopped} at the first step that refuses
  */
-export async function planAll(calls: Call[], settings: Settings): Promise<StepResult[]> {
+export async function planAll(calls: Call[], settings: Settings, isNext = false): Promise<StepResult[]> {
   const ahead = new Set<string>()
   const results: StepResult[] = []
   for (const call of calls) {
@@ -115,7 +118,7 @@ export async function planAll(calls: Call[], settings: Settings): Promise<StepRe
       if (
         problem instanceof Problem &&
         waits.includes(problem.code) &&
-        results.some(({ status }) => status === 'planned')
+        (isNext || results.some(({ status }) => status === 'planned'))
       )
         results.push(asResult(title, [], 'pending'))
       else throw new Stopped([...results, asResult(title, [], 'failed')], problem)

@@ -17,6 +17,25 @@ export interface WayOptions {
   swap?: number
 }
 
+/**
+ * What both halves have to agree on, in a word: what becomes of each disk of which move. Where a base comes from is of
+ * no matter: it is there once it was made ready.
+ */
+export function agreementOf({
+  move,
+  shared,
+  growFs,
+  ways,
+}: Pick<Order, 'move' | 'shared' | 'growFs' | 'ways'>): string {
+  const disks = ways.map(({ file, way, format, size, base, rebaseFirst, makes }) => [
+    ...[file, way, format, size],
+    ...[base?.name, rebaseFirst, makes],
+  ])
+  return createHash('sha256')
+    .update(JSON.stringify([move, shared, growFs, disks]))
+    .digest('hex')
+}
+
 type Standing = NonNullable<OrderedDisk['base']>
 
 /**
@@ -208,6 +227,21 @@ function sent(base: Candidate, at: At): Found | undefined {
   if (name === base.name || at(name)?.is === 'differs') return undefined
   const words = `and base ${short(base.name)}${base.of ?? ''} (${bytes}), as ${short(name)}: another one has its name there`
   return { stands: stands(name), words }
+}
+
+/** A disk's way in words. @param isHere it stays on this host: nothing travels */
+export function sayWay(disk: OrderedDisk, { disks }: Pick<Offer, 'disks'>, isHere: boolean): string {
+  const { file, way, size, send, base, reason } = disk
+  const was = disks.find((offered) => offered.file === file)?.virtualSize ?? size
+  const grows = was === size ? '' : `; ${exactSize(was)} becomes ${exactSize(size)}`
+  if (!isHere) return `${reason}${grows}`
+  const here = {
+    delta: `the overlay is copied (${formatSize(send)}), and stays on base ${short(base?.name ?? '')}`,
+    whole: `the whole file is copied (${formatSize(send)})`,
+    flat: `merged with its base, as asked (${atMost(send)})`,
+    new: disk.makes === 'swap' ? 'made anew' : 'made anew, empty, as asked',
+  }
+  return `${here[way]}${grows}`
 }
 
 /** Names of bases are sha1 sums: their beginning tells which is meant. */

@@ -7,6 +7,7 @@ import { fail } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import type { EphemeralFormat } from '../../lib/job/spec.ts'
 import { type Call, call } from '../../lib/job/step.ts'
+import { agreementOf } from '../../lib/job/ways.ts'
 import { awaitDomain } from '../steps/await-domain.ts'
 import { cacheBase, fromImage } from '../steps/cache-base.ts'
 import { createOverlay } from '../steps/create-overlay.ts'
@@ -67,7 +68,14 @@ export function prepareCalls(
   const stage = layout.stageOf(instances, name)
   const isSent = (base: string) =>
     fileAt(`${layout.arrivingOf(stage)}/${baseFile(base)}`) ?? fileAt(inBases(settings, base))
-  const calls: Call[] = [call(stageInstance, { stage, name, move, host, here: isHere, replaces: order.replaces })]
+  const calls: Call[] = [
+    call(stageInstance, {
+      ...{ stage, name, move, host },
+      replaces: order.replaces,
+      agreement: agreementOf(order),
+      here: isHere,
+    }),
+  ]
   for (const disk of order.ways) {
     const base = baseOf(disk, order)
     // On the source itself the old disks keep their bases.

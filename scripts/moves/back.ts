@@ -15,7 +15,7 @@ import { leaveCalls, runCalls } from './arrive.ts'
 const patience = 60
 
 /** How to get from where a move is to where it began: the same for a failure and for `revert`. */
-export function backCalls(name: string, { moved, task, isAsked }: Back, settings: Settings): Call[] {
+export function backCalls(name: string, { moved, task, isAsked, isTriedAgain = false }: Back, settings: Settings): Call[] {
   const { instances } = settings
   const [directory, kept] = [layout.instanceOf(instances, name), layout.keptOf(instances, name)]
   const { uuid } = moved.kept ?? moved.here ?? { uuid: '' }
@@ -47,7 +47,7 @@ export function backCalls(name: string, { moved, task, isAsked }: Back, settings
     }),
     call(clearSent, { directory, state: true }),
     // Last: as long as it is there, the same command again goes on with this.
-    call(recordTask, { directory, task: undefined, abandoned }),
+    call(recordTask, { directory, ...(isTriedAgain ? { task: { ...task, phase: 'begun' } } : { abandoned }) }),
   ]
 }
 
@@ -56,6 +56,8 @@ export interface Back {
   task: Task
   /** The other host is asked to undo its part. */
   isAsked: boolean
+  /** The move stays in hand: what is there on the other host is for the next try. */
+  isTriedAgain?: boolean
 }
 
 /**

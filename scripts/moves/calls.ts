@@ -1,8 +1,8 @@
 import * as layout from '../../lib/job/layout.ts'
-import type { Order } from '../../lib/job/move.ts'
+import type { Offer, Order } from '../../lib/job/move.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { type Call, call } from '../../lib/job/step.ts'
-import { totals } from '../../lib/job/ways.ts'
+import { sayWay, totals } from '../../lib/job/ways.ts'
 import { askDestination } from '../steps/ask-destination.ts'
 import { clearSent } from '../steps/clear-sent.ts'
 import { collectState } from '../steps/collect-state.ts'
@@ -16,17 +16,17 @@ import { shutdownDomain } from '../steps/shutdown-domain.ts'
 import { undefineDomain } from '../steps/undefine-domain.ts'
 import { arriveCalls, baseFile, prepareCalls, runOrder } from './arrive.ts'
 import type { MoveJob } from './flags.ts'
-import type { FoundMove } from './look.ts'
+import type { FoundMove, SoAlready } from './look.ts'
 
 // A resize and a migration are one thing: the instance arrives somewhere, here or on another host, with sizes that may
 // be larger, and its old self is kept until that is confirmed or reverted.
 
 /** The steps, in an order in which every moment on the way is one from which it can go on, or back. */
-export function moveCalls(job: MoveJob, found: FoundMove | undefined, settings: Settings): Call[] {
-  if (!found) return []
+export function moveCalls(job: MoveJob, found: FoundMove | SoAlready, settings: Settings): Call[] {
+  if ('because' in found) return []
   const { host } = found.task
   if (host === undefined) return callsHere(job, found, settings)
-  return found.answer.shared ? callsOnShared(host, job, found, settings) : callsTo(host, job, found, settings)
+  return callsTo(host, job, found, settings)
 }
 
 /** The guest is off, and what libvirt keeps of it is beside its disks. @param aside the name that these get */
@@ -100,82 +100,123 @@ function callsHere(job: MoveJob, found: FoundMove, settings: Settings): Call[] {
   ]
 }
 
+/** The instance's directory on the source, once its guest is off. */
+const asideOf = ({ name }: MoveJob, { isSame, answer }: FoundMove, { instances }: Settings): string =>
+  answer.shared && isSame ? layout.instanceOf(instances, name) : layout.keptOf(instances, name)
+
 /** Both hosts see the same files: what changes is where the guest runs, and nothing is copied but for larger disks. */
-function callsOnShared(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
-  const { instances, libvirt_uri: uri } = settings
-  const { task, order, moved, uuid, isSame } = found
-  const { name } = job
-  const directory = isSame ? layout.instanceOf(instances, name) : layout.keptOf(instances, name)
-  const domain = uri === undefined || !order.domain ? undefined : { uri, name, uuid }
+function shareCalls(job: MoveJob, found: FoundMove, settings: Settings): Call[] {
+  const { task, isSame } = found
+  const directory = asideOf(job, found, settings)
   return [
-    call(recordTask, { directory: moved.directory, task }),
     ...(isSame ? switchOff(job, found, settings, directory) : putTogether(job, found, settings)),
     call(recordTask, { directory, task: { ...task, phase: 'handed-over' } }),
-    call(askDestination, { host, phase: 'finish', document: order, round: 1 }),
-    ...(domain ? [call(undefineDomain, domain)] : []),
-    ...(isSame ? [] : [call(clearSent, { directory, state: false })]),
-    call(recordTask, { directory, task: { ...task, phase: 'done' } }),
   ]
 }
 
-function callsTo(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
-  const { instances, libvirt_uri: uri } = settings
-  const { task, order, answer, uuid } = found
-  const { name } = job
-  const [directory, kept] = [layout.instanceOf(instances, name), layout.keptOf(instances, name)]
-  const to = layout.arrivingOf(layout.stageOf(answer.instances, name))
-  const record = `${kept}/sent.json`
-  const way = {
-    host,
-    to,
-    transport: job.transport ?? settings.transport,
-    rsyncd: answer.rsyncd,
-    bwlimit: job.bwlimit,
-  }
-  const bases = order.ways.flatMap(({ base }) => (base?.from === 'source' ? [base] : []))
-  const isThere = answer.instance === 'arrived'
+/** How what is sent gets there. */
+const wayTo = (host: string, { name, transport, bwlimit }: MoveJob, { answer }: FoundMove, settings: Settings) => ({
+  host,
+  to: layout.arrivingOf(layout.stageOf(answer.instances, name)),
+  transport: transport ?? settings.transport,
+  rsyncd: answer.rsyncd,
+  bwlimit,
+})
+
+/** Where it is written down what was sent. */
+const sentOf = ({ instances }: Settings, name: string): string => `${layout.keptOf(instances, name)}/sent.json`
+
+/** Bases that the other host has not, and can have from nowhere else: while the guest still runs. */
+export function sendBases(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
+  const { order, answer } = found
+  if (answer.shared || answer.instance === 'arrived') return []
+  return order.ways.flatMap(({ base }) => {
+    if (base?.from !== 'source') return []
+    const path = `${layout.basesOf(settings.instances)}/${base.sends ?? base.name}`
+    return [call(pushBase, { ...wayTo(host, job, found, settings), base: path, file: baseFile(base.name) })]
+  })
+}
+
+/** The guest is switched off, and what travels is sent. */
+export function sendCalls(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
+  const { instances } = settings
+  const { task, order, answer } = found
+  if (answer.shared) return shareCalls(job, found, settings)
+  const [directory, kept] = [layout.instanceOf(instances, job.name), layout.keptOf(instances, job.name)]
   const files = travels(order).filter(({ file }) => !answer.proven.includes(file))
   return [
-    // First: what the other host makes ready is found again by it, and undone.
-    call(recordTask, { directory: found.moved.directory, task }),
-    ...(isThere
-      ? []
-      : [
-          call(askDestination, { host, phase: 'prepare', document: order, round: 1 }),
-          ...bases.map(({ name: base, sends }) =>
-            call(pushBase, { ...way, base: `${layout.basesOf(instances)}/${sends ?? base}`, file: baseFile(base) }),
-          ),
-          ...(bases.length > 0 ? [call(askDestination, { host, phase: 'prepare', document: order, round: 2 })] : []),
-        ]),
     ...setAside(job, found, settings),
-    ...(isThere
+    ...(answer.instance === 'arrived'
       ? []
       : [
           call(pushFiles, {
-            ...way,
+            ...wayTo(host, job, found, settings),
             directory: kept,
             before: directory,
             disks: files.map(({ file }) => file),
             sends: files.map(({ send }) => send),
-            record,
+            record: sentOf(settings, job.name),
           }),
         ]),
     // From here on it may run there, whatever we hear: nothing starts it here before the other host says that it is off.
     call(recordTask, { directory: kept, task: { ...task, phase: 'handed-over' } }),
-    call(askDestination, { host, phase: 'finish', document: order, record, round: 1 }),
-    ...(uri === undefined || !order.domain ? [] : [call(undefineDomain, { uri, name, uuid })]),
-    call(clearSent, { directory: kept, state: false }),
-    call(recordTask, { directory: kept, task: { ...task, phase: 'done' } }),
+  ]
+}
+
+/** It was seen there: this host cannot start it any more. @param directory of the instance, set aside */
+export function fenceCalls(
+  job: MoveJob,
+  { task, uuid, offer }: Pick<FoundMove, 'task' | 'uuid'> & { offer: Pick<Offer, 'domain'> },
+  { instances, libvirt_uri: uri }: Settings,
+  directory: string,
+): Call[] {
+  const isAside = directory !== layout.instanceOf(instances, job.name)
+  return [
+    ...(uri === undefined || !offer.domain ? [] : [call(undefineDomain, { uri, name: job.name, uuid })]),
+    // Where it has its own name still, both hosts have these files.
+    ...(isAside ? [call(clearSent, { directory, state: false })] : []),
+    call(recordTask, { directory, task: { ...task, phase: 'done' } }),
+  ]
+}
+
+/** The document that the other host starts the guest by. */
+export async function handOverOf(job: MoveJob, { order }: FoundMove, settings: Settings): Promise<Order> {
+  const { sentIn } = await import('../../lib/host/asking.ts')
+  const sent = sentIn(sentOf(settings, job.name))
+  return { ...order, ...(sent ? { sent } : {}) }
+}
+
+function callsTo(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
+  const { task, order, answer } = found
+  const bases = sendBases(host, job, found, settings)
+  const prepare = (round: number) => call(askDestination, { host, phase: 'prepare', document: order, round })
+  const record = answer.shared ? {} : { record: sentOf(settings, job.name) }
+  return [
+    // First: what the other host makes ready is found again by it, and undone.
+    call(recordTask, { directory: found.moved.directory, task }),
+    ...(answer.shared || answer.instance === 'arrived' ? [] : [prepare(1)]),
+    ...bases,
+    ...(bases.length > 0 ? [prepare(2)] : []),
+    ...sendCalls(host, job, found, settings),
+    call(askDestination, { host, phase: 'finish', document: order, ...record, round: 1 }),
+    ...fenceCalls(job, { ...found, offer: order }, settings, asideOf(job, found, settings)),
   ]
 }
 
 /** Why each disk goes the way it goes, and what that costs. */
-export function moveReasons(job: MoveJob, found: FoundMove | undefined): string[] {
-  if (!found) return [`${job.name} is so already`]
-  const { order, answer } = found
-  const sum = totals(order)
-  return [
-    ...order.ways.map(({ file, reason }) => `${file}: ${reason}`),
-    ...(found.task.host === undefined ? [] : [`${found.task.host}: ${sum.words(answer.free)}`]),
-  ]
+export function moveReasons(found: FoundMove | SoAlready): string[] {
+  if ('because' in found) return [found.because]
+  const { task, order, answer, isSame, travel } = found
+  const { host } = task
+  const isHere = host === undefined || answer.shared
+  const isThere = ({ file }: { file: string }) => !isHere && answer.proven.includes(file)
+  const ways = order.ways.map((disk) => {
+    const words = isThere(disk) ? 'has arrived there, and is proven' : sayWay(disk, order, isHere)
+    return `${disk.file}: ${words}`
+  })
+  if (host === undefined) return ways
+  if (answer.shared) return [...(isSame ? [] : ways), `${host}: it sees the same files, so nothing travels`]
+  if (answer.instance === 'arrived') return [`${host}: it has arrived there`]
+  const sum = totals({ ways: order.ways.filter((disk) => !isThere(disk)) }, travel?.rate)
+  return [...ways, `${host}: ${sum.words(answer.free)}`, ...(travel ? [`${host}: ${travel.words}`] : [])]
 }

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os'
 import { fileAt, freeSpace, probeOf, sharesBlocks, textAt } from '../../lib/host/files.ts'
+import { sayTask } from '../../lib/host/instances.ts'
 import { type Moved, movedAt } from '../../lib/host/moves.ts'
 import { travelling } from '../../lib/host/travelling.ts'
 import type { Task } from '../../lib/job/instance.ts'
@@ -13,6 +14,11 @@ import type { MoveJob } from './flags.ts'
 
 // What a move follows from: the instance here, what another host answers, and how far an earlier run came.
 
+/** It is so already: why nothing is to be done. */
+export interface SoAlready {
+  because: string
+}
+
 export interface FoundMove {
   moved: Moved
   task: Task
@@ -22,14 +28,51 @@ export interface FoundMove {
   uuid: string
   /** No disk changes: on shared storage nothing is to be done to them. */
   isSame: boolean
+  /** How what is sent travels, in words, and bytes per second that it may take, where that is known. */
+  travel?: { words: string; rate?: number }
 }
 
-/** What the plan follows from, on both hosts. Undefined: it is already so. */
+/** What this host has of a move, before the other one is asked. */
+export interface Offered extends Pick<FoundMove, 'moved' | 'task' | 'uuid' | 'isSame'> {
+  offer: Offer
+}
+
+/** What the plan follows from, on both hosts. */
 export async function lookForMove(
   kind: 'resize' | 'migrate',
   job: MoveJob,
   settings: Settings,
-): Promise<FoundMove | undefined> {
+): Promise<FoundMove | SoAlready> {
+  const offered = await offerOf(kind, job, settings)
+  if ('because' in offered) return offered
+  const { to } = job
+  const { offer } = offered
+  const ask = () => (to === undefined ? answerHere(offer, settings) : askFor(to, offer, settings))
+  let answer = await ask()
+  // The other host could not tell whether its bases are ours: then both read them.
+  if (lacksContent(offer, answer)) {
+    await measureBases(offered, settings)
+    answer = await ask()
+  }
+  return orderOf(offered, answer, job, settings)
+}
+
+/** Its offer tells the content of every base, for a host that cannot tell otherwise whether it has them. */
+export async function measureBases({ moved, offer }: Offered, settings: Settings): Promise<void> {
+  const { offeredDisks } = await import('../../lib/host/offered.ts')
+  offer.disks = await offeredDisks(moved.directory, settings, { measure: 'all' })
+}
+
+/**
+ * What this host offers. A move that is in hand is the one that is meant.
+ * @param evenDone of one that is done as well
+ */
+export async function offerOf(
+  kind: 'resize' | 'migrate',
+  job: MoveJob,
+  settings: Settings,
+  { evenDone = false } = {},
+): Promise<Offered | SoAlready> {
   const { instances, libvirt_uri: uri } = settings
   const { name, to } = job
   const moved = movedAt(instances, name)
@@ -39,7 +82,7 @@ export async function lookForMove(
     return refuse(
       'INSTANCE_NOT_FOUND',
       `Cannot ${kind} "${name}": "${instances}" has none of this name`,
-      'cowhand list',
+      'see what there is: cowhand list',
     )
   const sizes = {
     root: job.root ?? old.root,
@@ -58,7 +101,11 @@ export async function lookForMove(
     refuse('UNSUPPORTED', `Cannot ${kind} "${name}" with --swap: it has no swap disk`, 'leave --swap out')
   const isSame = sizes.root === old.root && sizes.ephemeral === old.ephemeral && sizes.swap === old.swap
   if (moved.task) requireSameTask(kind, name, moved.task, { kind, host: to, ...sizes })
-  if (moved.task?.phase === 'done' || (!moved.task && to === undefined && isSame)) return undefined
+  if (moved.task?.phase === 'done' && !evenDone) {
+    const { state, remedy } = sayTask(name, moved.task)
+    return { because: `${name}: ${state}: ${remedy}` }
+  }
+  if (!moved.task && to === undefined && isSame) return { because: `${name} has these sizes already` }
 
   const domain = uri === undefined ? undefined : await domainOf(uri, name, moved)
   if (domain && domain.facts.uuid !== old.uuid)
@@ -77,7 +124,8 @@ export async function lookForMove(
     autostart: domain?.autostart ?? false,
     ...defined(sizes),
   }
-  if (!domain) await requireQuiet(kind, name, moved.directory)
+  // On shared storage, one that was handed over has its disk open on the other host.
+  if (!domain && task.phase === 'begun') await requireQuiet(kind, name, moved.directory)
   const { offeredDisks } = await import('../../lib/host/offered.ts')
   const disks = await offeredDisks(moved.directory, settings)
   const { task: _, arrived: __, abandoned, ...record } = old
@@ -101,18 +149,25 @@ export async function lookForMove(
     disks,
     files: travelling(moved.directory, [], to !== undefined).map((file) => ({ name: file.name, size: file.size })),
   }
-  const ask = () => (to === undefined ? answerHere(offer, settings) : answerOf(to, offer, settings))
-  let answer = await ask()
-  // The other host could not tell whether its bases are ours: then both read them.
-  if (lacksContent(offer, answer)) {
-    offer.disks = await offeredDisks(moved.directory, settings, { measure: 'all' })
-    answer = await ask()
-  }
+  return { moved, task, offer, uuid: old.uuid, isSame: isSame && !job.flatten }
+}
+
+/** What is to become of each disk: the answer to an offer decides it. */
+export async function orderOf(
+  { moved, task, offer, uuid, isSame }: Offered,
+  answer: Answer,
+  job: MoveJob,
+  settings: Settings,
+): Promise<FoundMove> {
+  const { instances } = settings
+  const { to } = job
+  if (to !== undefined) requireOther(to, offer, answer)
   if (answer.shared) task.shared = true
+  const { root, ephemeral, swap } = offer.record
   const ways = waysOf(offer, answer, {
     flatten: job.flatten,
     ephemeralPolicy: job['ephemeral-policy'],
-    ...defined(sizes),
+    ...defined({ root, ephemeral, swap }),
   })
   for (const { base } of ways) {
     // Who gets a base proves it by its content.
@@ -131,7 +186,32 @@ export async function lookForMove(
     growFs: job['grow-fs'] === 'auto',
     startTimeout: job['start-timeout'],
   }
-  return { moved, task, order, answer, uuid: old.uuid, isSame: isSame && !job.flatten }
+  const travel = to === undefined || answer.shared ? {} : { travel: await travelTo(to, job, moved, order, settings) }
+  return { moved, task, order, answer, uuid, isSame, ...travel }
+}
+
+/** How it travels, and how fast that may be. */
+async function travelTo(
+  host: string,
+  { transport, bwlimit }: MoveJob,
+  { directory }: Moved,
+  { disks, ways }: Order,
+  settings: Settings,
+): Promise<NonNullable<FoundMove['travel']>> {
+  const { compressionTo } = await import('../../lib/host/rsync.ts')
+  const { linkTo } = await import('../../lib/host/compress.ts')
+  const sent = disks.filter(({ file }) => ways.some((way) => way.file === file && way.way !== 'new'))
+  const files = sent.flatMap(({ file }) => {
+    const facts = fileAt(`${directory}/${file}`)
+    return facts ? [{ path: `${directory}/${file}`, ...facts }] : []
+  })
+  const { level, reason } = await compressionTo(host, files, settings.compress, bwlimit)
+  const { speed } = await linkTo(host)
+  const rates = [bwlimit, speed === undefined ? undefined : (speed * 1e6) / 8].filter((rate) => rate !== undefined)
+  return {
+    words: `by ${transport ?? settings.transport}, ${level > 0 ? 'compressed' : 'as it is'}: ${reason}`,
+    ...(rates.length > 0 ? { rate: Math.min(...rates) } : {}),
+  }
 }
 
 const defined = <T extends object>(members: T): { [K in keyof T]: Exclude<T[K], undefined> } =>
@@ -216,6 +296,7 @@ function answerHere(offer: Offer, { instances, libvirt_uri: uri }: Settings): An
   })
   return {
     version: 1,
+    move: offer.move,
     host: offer.host,
     boot: boot(),
     instances,
@@ -229,17 +310,25 @@ function answerHere(offer: Offer, { instances, libvirt_uri: uri }: Settings): An
   }
 }
 
-async function answerOf(host: string, offer: Offer, settings: Settings): Promise<Answer> {
+async function askFor(host: string, offer: Offer, settings: Settings): Promise<Answer> {
   const { destinationAt } = await import('../../lib/host/destination.ts')
   const { answer } = await (await destinationAt(host, settings)).ask('look', offer)
   if (!answer) throw new TypeError(`${host} gave no answer`)
+  return answer
+}
+
+/** @throws {Problem} UNSUPPORTED where the answer is this very host's, or the same files have another path there */
+function requireOther(host: string, offer: Offer, answer: Answer): void {
   if (answer.host === offer.host && answer.boot === boot())
-    refuse('UNSUPPORTED', `Cannot move "${offer.name}" to "${host}": that is this very host`, 'leave --to out')
+    refuse(
+      'UNSUPPORTED',
+      `Cannot ${offer.kind} "${offer.name}" to "${host}": that is this very host`,
+      offer.kind === 'resize' ? 'leave --to out' : 'name another host',
+    )
   if (answer.shared && answer.instances !== offer.instances)
     refuse(
       'UNSUPPORTED',
       `Cannot move "${offer.name}" to "${host}": both see the same files, there at "${answer.instances}"`,
       `mount them at "${offer.instances}" there as well`,
     )
-  return answer
 }

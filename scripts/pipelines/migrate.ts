@@ -26,7 +26,7 @@ export const migrate = definePipeline({
   parallel: ({ parallel }) => parallel,
   locks: (job) => [instanceLock(one(job).name)],
   look: (job, settings) => lookForMove('migrate', one(job), settings),
-  reasons: (job, found) => moveReasons(one(job), found),
+  reasons: (_, found) => moveReasons(found),
   calls: (job, found, settings) => moveCalls(one(job), found, settings),
   undo: (job, settings) => goBackFrom(one(job).name, settings),
 })

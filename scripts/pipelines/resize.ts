@@ -27,7 +27,7 @@ export const resize = definePipeline({
   parallel: ({ parallel }) => parallel,
   locks: (job) => [instanceLock(one(job).name)],
   look: (job, settings) => lookForMove('resize', one(job), settings),
-  reasons: (job, found) => moveReasons(one(job), found),
+  reasons: (_, found) => moveReasons(found),
   calls: (job, found, settings) => moveCalls(one(job), found, settings),
   undo: (job, settings) => goBackFrom(one(job).name, settings),
 })

@@ -19,7 +19,7 @@ export const copyFiles = defineStep({
     }),
   inspect: async ({ directory, before, disks, to }, _, ahead) => {
     const [own, stage] = [
-      travelling(ahead.has(directory) ? before : directory, disks, false),
+      travelling(ownNamesIn(directory) ? directory : before, disks, false),
       to.replace(/\/part$/, ''),
     ]
     const isThere = ({ name }: { name: string }) => fileAt(`${to}/${name}`) || fileAt(`${stage}/${name}`)

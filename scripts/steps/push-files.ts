@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
 import { isSentNow } from '../../lib/host/asking.ts'
+import { ownNamesIn } from '../../lib/host/files.ts'
 import { travelling } from '../../lib/host/travelling.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { Answer, Transport } from '../../lib/job/move.ts'
@@ -22,8 +23,8 @@ export const pushFiles = defineStep({
       bwlimit: optional(Rate, 'bytes per second, at most'),
       record: described(AbsolutePath, 'where it is written down what was sent'),
     }),
-  inspect: async ({ directory, before, disks, host, to }, _, ahead) => {
-    const files = travelling(ahead.has(directory) ? before : directory, disks, true)
+  inspect: async ({ directory, before, disks, host, to }) => {
+    const files = travelling(ownNamesIn(directory) ? directory : before, disks, true)
     const names = files.map(({ name }) => name)
     return { files, isSent: isSentNow({ host, to }, [...disks, ...names]) }
   },

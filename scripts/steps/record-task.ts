@@ -1,7 +1,8 @@
 import * as z from 'zod/mini'
+import { jsonAt } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import type { Action } from '../../lib/job/action.ts'
-import { Task } from '../../lib/job/instance.ts'
+import { type InstanceRecord, Task } from '../../lib/job/instance.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described, optional, Uuid } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
@@ -19,13 +20,17 @@ export const recordTask = defineStep({
       task: optional(Task, 'the task; left out: none is in hand any more'),
     }),
   about: ({ task }) => task?.phase ?? 'none',
-  inspect: async ({ directory }) => ({ record: instanceAt(directory) }),
-  plan({ directory, task, abandoned }, { record }): Action[] {
+  inspect: async ({ directory }) => ({
+    record: instanceAt(directory),
+    // As it is written: without a task it is again what it was before one, byte for byte.
+    written: jsonAt(`${directory}/instance.json`) as InstanceRecord,
+  }),
+  plan({ directory, task, abandoned }, { record, written }): Action[] {
     const path = `${directory}/instance.json`
     if (!record)
       return refuse('MISSING_PREREQUISITE', `Cannot write "${path}": there is no such instance`, 'cowhand list')
     if (JSON.stringify(record.task) === JSON.stringify(task)) return []
-    const { task: _, abandoned: before, ...known } = record
+    const { task: _, abandoned: before, ...known } = written
     // Until the next one has taken over what arrived there.
     const left = task ? before : abandoned
     const rest = { ...known, ...(left ? { abandoned: left } : {}) }

@@ -29,6 +29,7 @@ export const stageInstance = defineStep({
       move: described(Uuid, 'id of the resize or migration'),
       replaces: optional(Uuid, 'an earlier one that was given up: what arrived of it is used'),
       host: optional(z.string(), 'where it comes from'),
+      agreement: optional(z.string(), 'what it is made ready for: another document is not taken for it later'),
       here: withDefault(z.boolean(), false, 'it is this very host, and the instance has its name still'),
     }),
   locks: ({ name }) => [instanceLock(name)],
@@ -48,7 +49,7 @@ export const stageInstance = defineStep({
       now: new Date().toISOString(),
     }
   },
-  plan({ stage, name, move, replaces, host, here }, found): Action[] {
+  plan({ stage, name, move, replaces, host, agreement, here }, found): Action[] {
     if (found.hasArrived) return []
     const exists = (state: string, remedy: string) =>
       refuse('DESTINATION_EXISTS', `Cannot put "${name}" here: ${state}`, remedy)
@@ -61,12 +62,14 @@ export const stageInstance = defineStep({
         `"${found.inTheWay}" is there`,
         `look at it: cowhand show ${name}; choose another host, or remove it: cowhand delete ${name}`,
       )
-    const text = `${JSON.stringify({ version: 1, move, host, since: found.now }, null, 2)}\n`
+    const since = (mark?.move === move && mark.since) || found.now
+    const text = `${JSON.stringify({ version: 1, move, host, since, agreement }, null, 2)}\n`
+    const isMarked = mark !== undefined && !isGivenUp && mark.agreement === agreement
     return [
       ...(names ? [] : [{ do: 'mkdir', path: stage, mode: 0o755 } as const]),
       // First and last of what is in it: so it is always told whose it is, and only then something arrives in it.
       ...(isGivenUp ? found.reusing : []),
-      ...(mark && !isGivenUp ? [] : [{ do: 'write', path: markOf(stage), text, mode: 0o644 } as const]),
+      ...(isMarked ? [] : [{ do: 'write', path: markOf(stage), text, mode: 0o644 } as const]),
       ...(found.part ? [] : [directory(arrivingOf(stage))]),
       ...(found.reserved && !isGivenUp ? [] : [directory(reservedOf(stage))]),
       // They would write into what is sent again.

@@ -1,10 +1,12 @@
 import { main } from '../../scripts/main.ts'
 
-// cowhand itself, but it kills itself with SIGKILL when it has told so many events: `KILL_AT` counts them, and
-// `KILL_AFTER` waits so many milliseconds more, which is in the middle of the action that was told last.
-const at = Number(process.env['KILL_AT'] ?? Number.POSITIVE_INFINITY)
+// cowhand itself, but it kills itself when it has told so many events: `KILL_AT` counts them (`12`, or `12,14` for two
+// signals), and `KILL_AFTER` waits so many milliseconds more, which is in the middle of the action that was told last.
+// `KILL_WITH` is another signal than SIGKILL.
+const at = (process.env['KILL_AT'] ?? '').split(',').map(Number)
 const after = Number(process.env['KILL_AFTER'] ?? 0)
-const die = () => process.kill(process.pid, 'SIGKILL')
+const signal = process.env['KILL_WITH'] ?? 'SIGKILL'
+const die = () => process.kill(process.pid, signal)
 let told = 0
 
 process.exitCode = await main({
@@ -15,6 +17,6 @@ process.exitCode = await main({
   onEvent: ({ type }) => {
     if (type === 'progress') return
     told += 1
-    if (told === at) after > 0 ? setTimeout(die, after) : die()
+    if (at.includes(told)) after > 0 ? setTimeout(die, after) : die()
   },
 })

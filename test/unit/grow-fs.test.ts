@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
@@ -127,7 +127,9 @@ function hasFiles(path: string): void {
 }
 /** True: the file system is whole, fills the disk, has its files; image, base and directory are as they should be. */
 function isGrown(kind: 'ext' | 'xfs', size: number): void {
-  tool('qemu-img', 'check', '-q', '-f', 'qcow2', disk)
+  // 3: clusters that nobody uses, which a qemu-img that was killed leaves; they do no harm.
+  const { status, stdout } = spawnSync('qemu-img', ['check', '-q', '-f', 'qcow2', disk], { encoding: 'utf8' })
+  assert.ok(status === 0 || status === 3, stdout)
   asRaw()
   assert.equal(statSync(raw).size, size)
   if (kind === 'ext') {
@@ -363,8 +365,8 @@ describe('cowhand is killed while it grows', () => {
   ] as const
   for (const [kind, make, size] of kinds)
     for (const [when, name, delays] of [
-      ['the file system', `${growing}.part`, [0, 40, 80, 120, 160, 200]],
-      ['the disk', growing, [0, 10, 20, 30]],
+      ['the file system', `${growing}.part`, [0, 80, 160]],
+      ['the disk', growing, [0, 20]],
     ] as const)
       test(`${kind}: ${when}`, async () => {
         let caught = 0

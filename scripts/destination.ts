@@ -1,16 +1,11 @@
-import { answerTo, requireRoom } from '../lib/host/answer.ts'
-import { freeSpace } from '../lib/host/files.ts'
-import { movedAt } from '../lib/host/moves.ts'
-import { travelling } from '../lib/host/travelling.ts'
-import { findBaseImage } from '../lib/image/store.ts'
+import { answerTo } from '../lib/host/answer.ts'
 import type { Tell } from '../lib/job/events.ts'
 import * as layout from '../lib/job/layout.ts'
-import { type Answer, MoveReference, type MoveState, Offer, Order, type Phase } from '../lib/job/move.ts'
+import { type Answer, type MoveState, Offer, type Phase } from '../lib/job/move.ts'
 import type { Result } from '../lib/job/result.ts'
 import { planAll, runAll, Stopped } from '../lib/job/runner.ts'
 import type { Settings } from '../lib/job/settings.ts'
-import type { Call } from '../lib/job/step.ts'
-import { arriveCalls, leaveCalls, prepareCalls, runOrder } from './moves/arrive.ts'
+import { destinationCalls, referenceIn, stateOf } from './moves/there.ts'
 import { openWorld } from './world.ts'
 
 export interface PhaseContext {
@@ -32,15 +27,13 @@ export async function answerPhase(
   { settings, tell, signal, dryRun = false }: PhaseContext,
 ): Promise<{ answer?: Answer; result?: Result; state?: MoveState }> {
   if (phase === 'look') return { answer: await answerTo(Offer.parse(document), settings, { signal }) }
-  const { name, move, shared } = MoveReference.parse(
-    'record' in (document as Order) ? referenceOf(Order.parse(document)) : document,
-  )
-  const hasArrived = () => movedAt(settings.instances, name).here?.arrived?.move === move
-  if (phase === 'status') return { state: await stateOf(name, hasArrived(), settings) }
-  const callsOf = () => callsFor(phase, document, settings, hasArrived())
+  const reference = referenceIn(document)
+  const { name, shared } = reference
+  if (phase === 'status') return { state: await stateOf(reference, settings) }
+  const callsOf = () => destinationCalls(phase, document, settings, dryRun)
   const task = `${phase} ${name}`
-  // On shared storage it is the source's lock, and held for us.
-  const locks = shared ? [] : [layout.instanceLock(name)]
+  // On shared storage the instance's is the source's, and held for us.
+  const locks = [shared ? layout.arrivalLock(name) : layout.instanceLock(name)]
   let steps: Result['steps']
   try {
     steps = dryRun
@@ -52,32 +45,4 @@ export async function answerPhase(
   return {
     result: { version: 1, task, ok: true, changed: steps.some(({ changed }) => changed), instance: name, steps },
   }
-}
-
-async function stateOf(name: string, arrived: boolean, { libvirt_uri: uri }: Settings): Promise<MoveState> {
-  if (!arrived || uri === undefined) return { arrived, running: false }
-  const { domainAt } = await import('../lib/host/libvirt.ts')
-  return { arrived, running: (await domainAt(uri, name))?.state === 'running' }
-}
-
-const referenceOf = ({ name, move, shared, record: { uuid } }: Order): MoveReference => ({ name, move, uuid, shared })
-
-async function callsFor(phase: Phase, document: unknown, settings: Settings, hasArrived: boolean): Promise<Call[]> {
-  if (phase === 'undo') return leaveCalls(MoveReference.parse(document), settings, { isHere: false, hasArrived })
-  const order = Order.parse(document)
-  if (phase === 'finish') {
-    const arrive = order.shared ? [] : arriveCalls(order, settings, { isHere: false, hasArrived })
-    return [...arrive, ...runOrder(order, settings)]
-  }
-  const images = new Map()
-  for (const { base } of order.ways)
-    if (base?.from === 'store') images.set(base.name, await findBaseImage(base.name, settings))
-  const stage = layout.stageOf(settings.instances, order.name)
-  const here = [
-    ...travelling(stage, [...layout.diskNames], true),
-    ...travelling(layout.arrivingOf(stage), [...layout.diskNames], true),
-  ]
-  const bytes = here.reduce((sum, { size }) => sum + size, 0)
-  requireRoom(order, freeSpace(settings.instances), settings.instances, bytes)
-  return prepareCalls(order, settings, false, images)
 }

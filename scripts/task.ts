@@ -1,5 +1,5 @@
 import type { Typed } from '../lib/cli/flags.ts'
-import { oneLine, printable } from '../lib/cli/printable.ts'
+import { asJson, oneLine, printable } from '../lib/cli/printable.ts'
 import { interrupt } from '../lib/host/interrupt.ts'
 import type { Tell } from '../lib/job/events.ts'
 import { joint, Problem, problemIn, refuse } from '../lib/job/problem.ts'
@@ -60,11 +60,14 @@ export async function runTask(
   const result = jobs.length === 1 && only ? await runOne(only) : await runEach(task, jobs, runOne, limit)
   const [dryRun, verbose] = [globals['dry-run'] === true, globals['verbose'] === true]
   const wanted = dryRun || verbose || from.isTerminal.out
+  // It is piped on, so nothing else may be there.
+  if (result.handOver) return { text: `${asJson(result.handOver, 2)}\n`, document: result, exit: 0, wanted: true }
   return { text: wanted ? await textOf(result, dryRun, verbose, from) : '', document: result, exit: 0, wanted }
 }
 
 /** What a job is about, if it is one instance. */
-function instanceOf(task: Task, { name }: Record<string, unknown>): string | undefined {
+function instanceOf(task: Task, job: Record<string, unknown>): string | undefined {
+  const { name } = task.kind === 'pipeline' && task.command.instance ? { name: task.command.instance(job) } : job
   const [one, ...more] = Array.isArray(name) ? name : [name]
   return typeof one === 'string' && more.length === 0 && !task.command.name.startsWith('image') ? one : undefined
 }
@@ -145,9 +148,10 @@ async function runJob(
   try {
     const pipeline = task.kind === 'pipeline' ? task.command : undefined
     let claims: string[] = []
+    let found: unknown
     const callsOf = async (claimed?: ReadonlySet<string>): Promise<Call[]> => {
       if (task.kind === 'step') return [task.call(job)]
-      const found = await task.command.look(job, settings)
+      found = await task.command.look(job, settings)
       const reasons = task.command.reasons?.(job, found, settings, claimed)
       if (reasons) result.reasons = reasons
       const warnings = task.command.warnings?.(job, found, settings)
@@ -169,8 +173,9 @@ async function runJob(
     else if (dryRun) done = await oneByOne(calls, planned)
     let bytes = { fetched: 0, sent: 0 }
     if (!dryRun) {
-      if (pipeline?.destroys && done.some(({ status }) => status === 'planned'))
-        await confirm(pipeline.destroys(job), globals['yes'] === true, from, signal)
+      const destroyed = pipeline?.destroys?.(job)
+      if (destroyed !== undefined && done.some(({ status }) => status === 'planned'))
+        await confirm(destroyed, globals['yes'] === true, from, signal)
       const what = [task.command.name, instance].filter(Boolean).join(' ')
       const world = await openWorld(settings, tell, signal, globals, what)
       const runOne = async (call: Call) => {
@@ -190,6 +195,8 @@ async function runJob(
       if (effects.downtime !== undefined) result.downtimeSeconds = effects.downtime
     }
     result = { ...result, changed: done.some(({ changed }) => changed), steps: done, bytes }
+    const handOver = dryRun ? undefined : await pipeline?.handOver?.(job, found, settings)
+    if (handOver) result.handOver = handOver
     // Only the document tells of them.
     if (instance !== undefined && !dryRun && globals['json'] === true) {
       const { disksOf } = await import('../lib/host/instances.ts')

@@ -1,6 +1,16 @@
 import { hostname } from 'node:os'
 import { isTravelling } from '../job/arrival.ts'
-import { basesOf, diskNames, instanceOf, isBaseFile, keptOf, kindOfBase, stageOf } from '../job/layout.ts'
+import {
+  basesOf,
+  diskNames,
+  instanceLock,
+  instanceOf,
+  isBaseFile,
+  keptOf,
+  kindOfBase,
+  locksOf,
+  stageOf,
+} from '../job/layout.ts'
 import type { Answer, AnsweredBase, BaseIdentity, Offer, Order } from '../job/move.ts'
 import { Problem, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
@@ -9,7 +19,7 @@ import { nameOfContent } from '../job/ways.ts'
 import { requireProgram } from './ask.ts'
 import { type Base, baseAt, proofOf, requireSound } from './bases.ts'
 import { isSameBase } from './compare.ts'
-import { freeSpace, namesIn, ownNamesIn, probeOf, requireSpace, textAt } from './files.ts'
+import { freeSpace, namesIn, ownNamesIn, probeOf, requireSpace, requireWritable, textAt } from './files.ts'
 import { instanceAt } from './instances.ts'
 import { type DomainFacts, domainAt, domainNames } from './libvirt.ts'
 import { clearStage, sayMark, stageAt } from './stage.ts'
@@ -20,8 +30,8 @@ import { clearStage, sayMark, stageAt } from './stage.ts'
 /**
  * Answer an offer.
  * @param shared both hosts see the same files [as the offer's probe tells]
- * @throws {Problem} DESTINATION_EXISTS where something else has its name here; TOOL_MISSING, TOOL_FAILED; UNSUPPORTED
- *   where its guest cannot be run here; NOT_OURS
+ * @throws {Problem} DESTINATION_EXISTS where something else has its name here; TOOL_MISSING, TOOL_FAILED; UNSUPPORTED or
+ *   MISSING_PREREQUISITE where its guest cannot be run here; NOT_OURS
  */
 export async function answerTo(
   offer: Offer,
@@ -30,9 +40,12 @@ export async function answerTo(
 ): Promise<Answer> {
   const { instances, libvirt_uri: uri } = settings
   const { name, move } = offer
+  if (!shared) await requireHands(name, instances, signal)
   const arrived = !shared && requirePlace(offer, instances)
   for (const program of shared ? [] : ['qemu-img', 'rsync']) await requireProgram(program)
   const domain = await requireDomain(offer, settings, shared || arrived)
+  const running = domain !== undefined && !['shut off', 'crashed'].includes(domain.state)
+  if (!arrived && !running) await requireGuest(offer, settings, shared)
   const bases: AnsweredBase[] = []
   for (const [base, identity] of shared ? [] : basesIn(offer)) {
     signal.throwIfAborted()
@@ -48,7 +61,7 @@ export async function answerTo(
     shared,
     libvirt: uri !== undefined,
     instance: arrived ? 'arrived' : 'absent',
-    running: domain !== undefined && !['shut off', 'crashed'].includes(domain.state),
+    running,
     proven: shared ? [] : provenOf(arrived ? instanceOf(instances, name) : stageOf(instances, name)),
     free: freeSpace(instances),
     bases,
@@ -62,22 +75,33 @@ function isShared({ name, probe }: Offer, instances: string): boolean {
   return seen.some((own) => own?.inode === probe.inode && own.changed === probe.changed && own.size === probe.size)
 }
 
+/**
+ * Nobody works on an instance of this name here, and instances can be made at all.
+ * @throws {Problem} LOCKED, NO_PERMISSION
+ */
+async function requireHands(name: string, instances: string, signal: AbortSignal): Promise<void> {
+  requireWritable(instances)
+  const { requireFree } = await import('./locks.ts')
+  // What an earlier connection began may still be ending.
+  await requireFree(locksOf(instances), instanceLock(name), { wait: 30, signal })
+}
+
 /** @returns whether this very move brought it already @throws {Problem} DESTINATION_EXISTS */
 function requirePlace({ name, move, replaces }: Offer, instances: string): boolean {
   const [directory, kept, stage] = [instanceOf(instances, name), keptOf(instances, name), stageOf(instances, name)]
   const exists = (state: string, remedy: string) =>
-    refuse('DESTINATION_EXISTS', `Cannot put "${name}" on ${hostname()}: ${state}`, remedy)
+    refuse('DESTINATION_EXISTS', `Cannot receive "${name}": ${state}`, remedy)
   if (instanceAt(directory)?.arrived?.move === move) return true
   if (ownNamesIn(directory))
-    exists(`"${directory}" is there`, `on ${hostname()}, look at it: cowhand show ${name}; or choose another host`)
+    exists(`"${directory}" is there`, `look at it: cowhand show ${name}; or choose another host`)
   if (ownNamesIn(kept))
     exists(
       `"${kept}" is there: an instance of this name left it not long ago`,
-      `on ${hostname()}, drop what was kept to go back to: cowhand confirm ${name}`,
+      `drop what was kept to go back to: cowhand confirm ${name}`,
     )
   const mark = stageAt(stage)?.mark
   if (mark && mark.move !== move && mark.move !== replaces)
-    exists(`another one is arriving there, ${sayMark(mark)}`, `${clearStage(stage, mark.move)} (on ${hostname()})`)
+    exists(`another one is arriving, ${sayMark(mark)}`, clearStage(stage, mark.move))
   return false
 }
 
@@ -94,8 +118,8 @@ async function requireDomain(
     if (!domain) return undefined
     return refuse(
       'UNSUPPORTED',
-      `Cannot put "${name}" on ${hostname()}: no libvirt is configured there, and its guest is to run`,
-      `on ${hostname()}, set libvirt_uri: qemu:///system in /etc/cowhand/cowhand.yaml`,
+      `Cannot receive "${name}": no libvirt is configured, and its guest is to run`,
+      'set libvirt_uri: qemu:///system in /etc/cowhand/cowhand.yaml',
     )
   }
   // libvirt takes neither a second one of this name, nor of this uuid.
@@ -105,10 +129,34 @@ async function requireDomain(
   if (!isOurs || found.name !== name || found.uuid !== uuid)
     refuse(
       'DESTINATION_EXISTS',
-      `Cannot put "${name}" on ${hostname()}: libvirt has a domain "${found.name}" there, ${found.uuid}`,
-      `on ${hostname()}, look at it: virsh -c ${uri} dumpxml ${found.uuid}; or choose another host`,
+      `Cannot receive "${name}": libvirt has a domain "${found.name}", ${found.uuid}`,
+      `look at it: virsh -c ${uri} dumpxml ${found.uuid}; or choose another host`,
     )
   return domainAt(uri, name)
+}
+
+/** Its guest will be able to start here. @throws {Problem} as requireStartable */
+async function requireGuest(
+  { name, xml, domain, instances: from }: Offer,
+  { instances, libvirt_uri: uri, virt_type: virtType }: Settings,
+  shared: boolean,
+): Promise<void> {
+  if (uri === undefined || !domain || xml === undefined) return
+  const [{ moveDomain }, { requireStartable }] = await Promise.all([
+    import('./domain-move.ts'),
+    import('./startable.ts'),
+  ])
+  const directory = instanceOf(instances, name)
+  await requireStartable(moveDomain(xml, { name, from: instanceOf(from, name), to: directory, disks: [] }), {
+    uri,
+    name,
+    verb: `run "${name}"`,
+    directory,
+    isRenewed: !shared,
+    runsHere: false,
+    isNew: !domain.run,
+    virtType,
+  })
 }
 
 /** Files of an instance that are proven: what is still to be has no name here yet. */

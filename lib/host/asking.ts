@@ -56,8 +56,10 @@ export async function send(
   const [{ push }, { destinationAt }] = await Promise.all([import('./rsync.ts'), import('./destination.ts')])
   // A daemon is reached without: where others drive both hosts, this one may have no way in there by ssh.
   const destination = action.transport === 'ssh' ? await destinationAt(action.host, settings) : undefined
+  let connection = destination?.connection
   const reconnect = async () => {
-    await destination?.reconnect()
+    await destination?.reconnect(connection)
+    connection = destination?.connection
     return destination?.ssh ?? []
   }
   const onProgress = progress('send', action.to)

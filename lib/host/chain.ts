@@ -1,7 +1,7 @@
-import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync, readSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Qcow2Header, readQcow2 } from '../image/qcow2.ts'
-import { rebaseHeader } from '../image/qcow2-write.ts'
+import { rebasedCluster, rebaseHeader } from '../image/qcow2-write.ts'
 import { refuse } from '../job/problem.ts'
 import { exactSize } from '../job/spec.ts'
 import { isDirectAt, openPart, ownFileAt, removeFile } from './files.ts'
@@ -30,6 +30,23 @@ export function pointOverlay(path: string, base: string): void {
   try {
     rebaseHeader(fd, path, header, base)
     fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
+ * There is room for the name of a base in the first cluster of an overlay: it has to fit before anything is copied. Also
+ * of one that a guest writes to: what is before its tables stays as it is.
+ * @throws {Problem} UNSUPPORTED where there is not; NOT_OURS, IMAGE_REJECTED
+ */
+export function requireRoomForName(path: string, base: string): void {
+  const { clusterSize } = overlayAt(path)
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    const cluster = Buffer.alloc(clusterSize)
+    readSync(fd, cluster, 0, clusterSize, 0)
+    rebasedCluster(cluster, path, base)
   } finally {
     closeSync(fd)
   }

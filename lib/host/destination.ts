@@ -61,6 +61,8 @@ export class Destination {
   readonly #directory: string
   #link: Link | undefined
   #turn: Promise<unknown> = Promise.resolve()
+  /** Which connection this is, of those that were opened one after the other. */
+  connection = 0
 
   constructor(host: string, settings: Settings) {
     this.host = host
@@ -92,7 +94,7 @@ export class Destination {
   async #ask(request: Extract<Request, { phase: Phase }>, name: string) {
     const { signal } = interrupt
     signal.throwIfAborted()
-    if (!this.#link?.isOpen()) await this.reconnect()
+    if (!this.#link?.isOpen()) await this.#connect()
     const link = this.#link as Link
     const verb = `have ${this.host} ${request.phase} "${name}"`
     // Its input ends: it stops what it does, says how far it came, and ends.
@@ -146,8 +148,19 @@ export class Destination {
     )
   }
 
-  /** A new connection takes the place of the old one, in whatever state that is. @throws {Problem} as destinationAt */
-  async reconnect(): Promise<void> {
+  /**
+   * A new connection takes the place of the old one, in whatever state that is.
+   * @param lost the one that was found broken: of several jobs that found it so, the first opens a new one for all
+   * @throws {Problem} as destinationAt
+   */
+  reconnect(lost = this.connection): Promise<void> {
+    // Not while it is asked something for another job, that would be cut off.
+    const turn = this.#turn.then(async () => (lost === this.connection ? this.#connect() : undefined))
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+
+  async #connect(): Promise<void> {
     const { signal } = interrupt
     signal.throwIfAborted()
     this.#link?.kill()
@@ -157,6 +170,7 @@ export class Destination {
     const words = [...this.#settings.remote_cowhand.split(' '), '__serve']
     const link = await openLink([...master, '--', this.host, ...words], sshEnvironment())
     this.#link = link
+    this.connection += 1
     let isLate = false
     const timer = setTimeout(() => {
       isLate = true

@@ -69,19 +69,13 @@ const ours: string[] = [...diskNames, 'disk.config']
 
 /**
  * Files that a guest writes to and that do not travel with its instance: they are outside of its directory, or none of
- * cowhand's. Media (CDs) and read-only disks are not among them: see mediaIn.
+ * cowhand's. Media (CDs) and read-only disks are not among them: see needsIn.
  */
 export const foreignDisksIn = (xml: string, directory: string): FileDisk[] =>
   fileDisksOf(xml).filter(
     ({ path, device, readonly }) =>
       !media.includes(device) && !readonly && !(dirname(path) === directory && ours.includes(basename(path))),
   )
-
-/** Media and read-only disks of a definition that are not the instance's: its next start needs them at their place. */
-export const mediaIn = (xml: string, directory: string): string[] =>
-  fileDisksOf(xml)
-    .filter(({ path, device, readonly }) => (media.includes(device) || readonly) && dirname(path) !== directory)
-    .map(({ path }) => path)
 
 /**
  * In what a running guest's disks differ from those of its next start, for people: one was plugged in or out meanwhile,
@@ -166,11 +160,18 @@ function setChain(disk: Element, { format, base }: MovedDisk): void {
  * us or not, stays as it is; block and network disks too.
  * @param xml of its next start (`virsh dumpxml --inactive --security-info`): a live one has what only holds for one run
  * @param from absolute path of the instance on the source
+ * @param stays the UEFI's variables are where they are: it is the same host
  * @throws {Problem} BAD_SPEC when it is not the XML of this domain
  */
 export function moveDomain(
   xml: string,
-  { name, from, to, disks }: { name: string; from: string; to: string; disks: MovedDisk[] },
+  {
+    name,
+    from,
+    to,
+    disks,
+    stays = false,
+  }: { name: string; from: string; to: string; disks: MovedDisk[]; stays?: boolean },
 ): string {
   const { document, domain } = domainOf(xml)
   const called = first(domain, 'name')?.textContent?.trim()
@@ -193,7 +194,7 @@ export function moveDomain(
     if (device.getAttribute('type') === 'file') move(first(device, 'source'), 'path')
   }
   // A path that another host tells is never written to: what is placed there goes to where libvirt itself would put it.
-  nvramAt(domain)?.set(nvramOf(name))
+  if (!stays) nvramAt(domain)?.set(nvramOf(name))
   return serialize(document)
 }
 

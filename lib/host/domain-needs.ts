@@ -125,9 +125,13 @@ function portNeeds(port: Element, directory: string): Need[] {
   const of = `its ${port.nodeName} port`
   const type = said(port, 'type')
   if (type === 'dev') return need('device', path, of)
-  const isListening = type === 'unix' && said(source, 'mode') === 'bind' && path !== ''
+  // Below its own directories libvirt makes what is missing.
+  const isListening =
+    type === 'unix' && said(source, 'mode') === 'bind' && !/^\/(var\/lib|var\/run|run)\/libvirt\//.test(path)
   const written = [said(first(port, 'log'), 'file'), type === 'file' || isListening ? path : '']
-  return written.flatMap((file) => (file === '' || dirname(file) === directory ? [] : need('directory', dirname(file), of)))
+  return written.flatMap((file) =>
+    file === '' || dirname(file) === directory ? [] : need('directory', dirname(file), of),
+  )
 }
 
 const kinds: Record<string, string> = { cdrom: 'CD', floppy: 'floppy' }

@@ -1,4 +1,5 @@
 import {
+  accessSync,
   closeSync,
   constants,
   fchmodSync,
@@ -30,6 +31,13 @@ export interface FileFacts {
   allocated: number
   stamp: string
 }
+
+/**
+ * Whether there are holes worth looking for: a qcow2 has a few small ones always, and to find them costs more than to
+ * read them as zeros.
+ */
+export const hasHoles = ({ size, allocated }: Pick<FileFacts, 'size' | 'allocated'>): boolean =>
+  size - allocated > size / 128
 
 const lookAt = (path: string): string => `look at it, and move it away: ls -ld ${path}`
 const shared = 'it has another name (hard link)'
@@ -207,6 +215,13 @@ export function flush(path: string, flags = O_DIRECTORY, mode?: number): void {
   }
 }
 
+/** The same for what is in a file, while something else is done. */
+export async function flushData(path: string): Promise<void> {
+  const { open } = await import('node:fs/promises')
+  const file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  await file.datasync().finally(() => file.close())
+}
+
 /** Give a flushed part its final name: a reader finds the whole file or none. The name itself is not flushed yet. */
 export function publish(part: string, path: string, mode?: number): void {
   // A run that was killed may have left the part to the user that qemu-img worked as.
@@ -291,6 +306,9 @@ export function probeOf(path: string): Probe | undefined {
     throw error
   }
 }
+
+/** A directory, whether or not it exists yet, can be written to. @throws an error of the operating system */
+export const requireWritable = (path: string): void => accessSync(nearest(path), constants.W_OK)
 
 /** Bytes that may still be written under a directory, whether or not it exists yet. */
 export function freeSpace(path: string): number {

@@ -4,7 +4,7 @@ import { InstanceRecord, type Task } from '../job/instance.ts'
 import { type DiskName, diskNames, instanceOf, keptOf } from '../job/layout.ts'
 import { Problem, refuse } from '../job/problem.ts'
 import type { DiskResult } from '../job/result.ts'
-import { InstanceName } from '../job/spec.ts'
+import { exactSize, InstanceName } from '../job/spec.ts'
 import { fileAt, jsonAt, namesIn, requireNoLink } from './files.ts'
 import { type Pin, pinsOf } from './pins.ts'
 
@@ -63,9 +63,14 @@ export function instanceNames(instances: string): string[] {
 }
 
 /** A resize or migration in hand, as words that go behind the instance's name; and what can be typed next. */
-export function sayTask(name: string, { kind, host, phase, since }: Task): { state: string; remedy: string } {
-  const what = `${kind === 'resize' ? 'resize' : 'migration'}${host === undefined ? '' : ` to ${host}`} of ${since}`
+export function sayTask(name: string, task: Task): { state: string; remedy: string } {
+  const { kind, host, phase, since, root } = task
+  const [noun, size] = kind === 'resize' ? ['resize', ` (root ${exactSize(root)})`] : ['migration', '']
+  const what = `${noun}${host === undefined ? '' : ` to ${host}`} of ${since}${size}`
   const back = `go back: cowhand revert ${name}`
+  if (phase === 'confirming')
+    return { state: `what its ${what} kept is being dropped`, remedy: `finish that: cowhand confirm ${name}` }
+  if (phase === 'reverting') return { state: `going back from its ${what} is not finished`, remedy: back }
   return phase === 'done'
     ? { state: `its ${what} is neither confirmed nor reverted`, remedy: `cowhand confirm ${name}, or ${back}` }
     : { state: `its ${what} is not finished`, remedy: `run that command again, or ${back}` }

@@ -1,6 +1,8 @@
 import type { Tell } from '../job/events.ts'
 
 let controller = new AbortController()
+/** Of several jobs that are done at once, some may still listen to an earlier one. */
+const earlier: AbortController[] = []
 
 /**
  * Aborted when the operator or the system ends this run, with the problem to report as its reason. Whatever can take
@@ -10,9 +12,12 @@ export const interrupt = {
   get signal(): AbortSignal {
     return controller.signal
   },
-  abort: (reason: unknown): void => controller.abort(reason),
+  abort: (reason: unknown): void => {
+    for (const each of [...earlier, controller]) each.abort(reason)
+  },
   /** From now on it is as if it had not been interrupted: what was begun has to be undone, whatever ended it. */
   renew: (): void => {
+    earlier.push(controller)
     controller = new AbortController()
   },
 }

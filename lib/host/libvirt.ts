@@ -33,12 +33,23 @@ export function domainFactsIn(output: string): DomainFacts {
 /** To answer one question, in seconds. virsh itself waits without end for a libvirtd that hangs, and we may have locks. */
 const patience = 60
 
-/** What libvirt says, in virsh's words. @throws {Problem} TOOL_FAILED when it is out of reach, or does not answer */
-export async function answer(uri: string, words: string[], accept: number[] = [], seconds = patience): Promise<string> {
+/**
+ * What libvirt says, in virsh's words.
+ * @param files descriptors of ours that virsh has as 3, 4 and so on
+ * @throws {Problem} TOOL_FAILED when it is out of reach, or does not answer
+ */
+export async function answer(
+  uri: string,
+  words: string[],
+  accept: number[] = [],
+  seconds = patience,
+  files: number[] = [],
+): Promise<string> {
   const { program } = await import('./shell.ts')
   const end = AbortSignal.timeout(seconds * 1000)
   try {
-    return (await program(virsh(uri, ...words), { accept, signal: AbortSignal.any([interrupt.signal, end]) })).stdout
+    return (await program(virsh(uri, ...words), { accept, files, signal: AbortSignal.any([interrupt.signal, end]) }))
+      .stdout
   } catch (error) {
     const isLate = error === end.reason
     if (!isLate && (!(error instanceof Problem) || error.code !== 'TOOL_FAILED')) throw error

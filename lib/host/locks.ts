@@ -108,6 +108,26 @@ export async function acquire(directory: string, name: string, options: LockOpti
   }
 }
 
+/**
+ * Nobody else holds the lock just now. Nothing is made or removed: whoever is to change something takes it then.
+ * @throws {Problem} LOCKED when it is held for longer than `wait`; the signal's reason when aborted
+ */
+export async function requireFree(
+  directory: string,
+  name: string,
+  { wait, signal }: Pick<LockOptions, 'wait' | 'signal'>,
+): Promise<void> {
+  const path = resolve(directory, `${name}.lock`)
+  for (const end = performance.now() + wait * 1000; ; ) {
+    const holder = look(path, (seen) =>
+      seen.holder?.nonce === held.get(path) ? undefined : holderOf(path, seen, false),
+    )
+    if (!holder) return
+    if (performance.now() >= end) throw locked(name, holder)
+    await sleep(longestPause, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted())
+  }
+}
+
 interface Door {
   lock: (path: string) => void
   unlock: (path: string) => void

@@ -22,7 +22,8 @@ export interface Moved {
 export function movedAt(instances: string, name: string): Moved {
   const [directory, aside] = [instanceOf(instances, name), keptOf(instances, name)]
   const [here, names] = [instanceAt(directory), ownNamesIn(aside)]
-  if (!names) return { here, kept: undefined, task: here?.task, directory }
+  // Of a confirm that was cut off an empty one is left.
+  if (!names?.length) return { here, kept: undefined, task: here?.task, directory }
   const kept = instanceAt(aside)
   const task = kept?.task
   const notOurs = (state: string) =>

@@ -9,6 +9,7 @@ import {
   allocate,
   fileAt,
   flush,
+  flushData,
   makeDirectory,
   openPart,
   publish,
@@ -338,7 +339,9 @@ export class Effects {
     const told = this.#progress('read', path)
     const facts = fileAt(path)
     const onProgress = (done: number) => told(done, facts?.allocated)
-    const digest = await contentDigest(path, { signal: this.#signal, onProgress })
+    // What has arrived is flushed before it gets its name: then there is little left to wait for.
+    const flushed = expected === undefined ? undefined : flushData(path)
+    const [digest] = await Promise.all([contentDigest(path, { signal: this.#signal, onProgress }), flushed])
     if (expected !== undefined && (digest !== expected || fileAt(path)?.stamp !== facts?.stamp)) {
       const message = `Cannot use "${path}": its content is ${digest}, and ${expected} was sent`
       fail('CHECKSUM_MISMATCH', message, 'run the same command again: what differs is sent again')

@@ -113,8 +113,8 @@ const meanings: Meaning[] = [
     when: /(mkdir|change_dir)\S* "(.*)" (?:\(in .*\) )?failed: No such file or directory/,
     kind: 'failed',
     code: 'MISSING_PREREQUISITE',
-    state: (host, [, , directory]) => `"${directory}" is gone on ${host}`,
-    remedy: () => again,
+    state: (host, [, , directory]) => `"${directory}" is not there on ${host}`,
+    remedy: (host) => `${again}; where its rsync daemon receives, see on ${host} what this prints: cowhand rsyncd-conf`,
   },
   {
     when: /Input\/output error/,

@@ -6,7 +6,7 @@ import { fail, Problem, refuse } from '../job/problem.ts'
 import type { Settings } from '../job/settings.ts'
 import { requireProgram } from './ask.ts'
 import { type Compression, compressionFor, linkTo, sampleRatio } from './compress.ts'
-import { type FileFacts, fileAt, flush, writeWhole } from './files.ts'
+import { type FileFacts, fileAt, flush, hasHoles, writeWhole } from './files.ts'
 import { explainRsync } from './rsync-end.ts'
 import { passwordIn, usualUser } from './rsyncd.ts'
 import { program } from './shell.ts'
@@ -43,6 +43,8 @@ export interface Call {
   rate?: number | undefined
   /** Seconds. */
   timeout: number
+  /** Nothing is written there. */
+  dryRun?: boolean
 }
 
 /**
@@ -52,9 +54,10 @@ export interface Call {
  * and links do not travel. File names travel by the protocol, and not through a shell (`--secluded-args`, by its short
  * name, which all versions know).
  */
-export function rsyncArgv({ from, to, ssh, level, sparse, rate, timeout }: Call): string[] {
+export function rsyncArgv({ from, to, ssh, level, sparse, rate, timeout, dryRun }: Call): string[] {
   return [
     'rsync',
+    ...(dryRun ? ['--dry-run'] : []),
     '--ignore-times',
     '--inplace',
     '--no-whole-file',
@@ -153,6 +156,24 @@ export async function push(action: Push, options: PushOptions): Promise<{ sent: 
   return { sent: await sending }
 }
 
+/**
+ * A push would come through: as for one, the two rsyncs greet each other, and the daemon lets us in. Nothing is written,
+ * and no directory need be there.
+ * @param path any file
+ * @throws {Problem} as push, after the first try
+ */
+export async function tryPush(
+  way: Pick<Push, 'host' | 'transport' | 'to' | 'rsyncd'>,
+  path: string,
+  options: Pick<PushOptions, 'settings' | 'signal' | 'ssh'>,
+): Promise<void> {
+  const verb = `send anything to ${way.host}`
+  await requireProgram('rsync')
+  const pace = new Pace(options.signal)
+  const call = { from: [path], to: addressOf(way), level: 0, sparse: false, timeout: 30, dryRun: true } as const
+  await untilSent({ ...call, from: [path] }, { ...way, do: 'push', files: [] }, { ...options, verb, pace, pauses: [] })
+}
+
 /** A file to be sent, as it is now: sizes in bytes. */
 type Source = Omit<Push['files'][number], 'size'> & FileFacts
 
@@ -190,7 +211,7 @@ async function sendAll(action: Push, sources: Source[], sending: Sending): Promi
       from,
       to: addressOf(action, name),
       level,
-      sparse: files.some(({ allocated, size }) => allocated < size),
+      sparse: files.some(hasHoles),
       rate: action.rate,
       timeout,
     }

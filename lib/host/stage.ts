@@ -87,7 +87,7 @@ export function requireNoMove(verb: string, instances: string, name: string): vo
     const { state, remedy } = sayTask(name, task)
     unfinished(state, remedy)
   }
-  if (ownNamesIn(kept)) unfinished(`"${kept}" is there`, `look at it, and move it away: ls -l ${kept}`)
+  if (ownNamesIn(kept)?.length) unfinished(`"${kept}" is there`, `look at it, and move it away: ls -l ${kept}`)
   const staged = stageAt(stage)
   if (staged?.mark) unfinished(`it is arriving ${sayMark(staged.mark)}`, clearStage(stage, staged.mark.move))
 }

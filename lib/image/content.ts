@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import { fileAt } from '../host/files.ts'
+import { fileAt, hasHoles } from '../host/files.ts'
 import { audience, interrupt } from '../host/interrupt.ts'
 import { refuse } from '../job/problem.ts'
 import { type HashOptions, paced } from './digest.ts'
@@ -39,7 +39,7 @@ export async function contentDigest(
     const facts = await file.stat()
     if (!facts.isFile())
       refuse('NOT_OURS', `Cannot read "${path}": it is not a regular file`, `name a regular file: ls -ld ${path}`)
-    const isSparse = facts.blocks * 512 < facts.size
+    const isSparse = hasHoles({ size: facts.size, allocated: facts.blocks * 512 })
     const extents = isSparse ? await dataIn(path, facts.size, options.signal) : [{ start: 0, end: facts.size }]
     const hash = createHash('sha256')
     const number = Buffer.alloc(8)

@@ -4,13 +4,14 @@ import { OsType, optional, Uuid } from './spec.ts'
 /**
  * A resize or migration in hand: in instance.json from before the guest is switched off until it is confirmed or
  * reverted. `begun`: nothing but this host can run the guest. `handed-over`: the other half was told to start it, so it
- * may run there. `done`: it was seen there. `reverting`: what became of it is being removed.
+ * may run there. `done`: it was seen there. `reverting`: what became of it is being removed. `confirming`: what was kept
+ * to go back to is.
  */
 export const Task = z.object({
   /** Id of the move, the same on both hosts. */
   move: Uuid,
   kind: z.enum(['resize', 'migrate']),
-  phase: z.enum(['begun', 'handed-over', 'done', 'reverting']),
+  phase: z.enum(['begun', 'handed-over', 'done', 'reverting', 'confirming']),
   /** Where to; absent: to this very host. */
   host: z.optional(z.string()),
   since: z.string(),

@@ -85,6 +85,8 @@ export const baseLock = (base: string): string => `base.${basename(base)}`
 /** With the images themselves: several trees of instances may have one store. */
 export const imageLock = (directory: string, name: string): string => `${locksOf(directory)}/image.${name}`
 export const instanceLock = (name: string): string => `instance.${name}`
+/** What a destination holds on shared storage, where the source has the instance's own lock: of two that it asks, one waits. */
+export const arrivalLock = (name: string): string => `arrival.${name}`
 
 /** Every file that cowhand puts into an instance's directory: what `delete` may remove. */
 export const instanceFiles = [

@@ -239,25 +239,24 @@ export async function runAll(
       if (!back) return cause
       letGo(jobLocks)
       await doAll(back.calls, back.world)
-      return withWords(cause, ` (undone: ${back.said})`)
+      // There is nothing any more that it could go on with.
+      const isInterrupted = cause instanceof Problem && cause.code === 'INTERRUPTED'
+      return withWords(cause, ` (undone: ${back.said})`, isInterrupted ? 'run the same command again' : undefined)
     } catch (second) {
       failed()
       const words = second instanceof Error ? second.message : String(second)
-      const told = withWords(cause, `${joint}it could not be undone: ${words}`)
-      return second instanceof Problem && told instanceof Problem
-        ? new Problem(told.kind, told.code, told.message, second.remedy)
-        : told
+      const remedy = second instanceof Problem ? second.remedy : undefined
+      return withWords(cause, `${joint}it could not be undone: ${words}`, remedy)
     }
   }
 }
 
-/** The same problem, with more words; what is none of ours stays as it is. */
-function withWords(cause: unknown, words: string): unknown {
+/** The same problem (also what it makes of the exit code), with more words; what is none of ours stays as it is. */
+function withWords(cause: unknown, words: string, remedy?: string): unknown {
   const problem = problemIn(cause)
   if (!problem) return cause
   const told: Problem = Object.create(Object.getPrototypeOf(problem), Object.getOwnPropertyDescriptors(problem))
-  told.message += words
-  return told
+  return Object.assign(told, { message: problem.message + words }, remedy === undefined ? {} : { remedy })
 }
 
 function unlessLocked(error: unknown): undefined {

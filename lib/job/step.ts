@@ -1,6 +1,7 @@
 import type * as z from 'zod/mini'
 import type { Action } from './action.ts'
 import { Problem } from './problem.ts'
+import type { Result } from './result.ts'
 import type { Settings } from './settings.ts'
 
 /**
@@ -44,7 +45,9 @@ export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> 
   positional?: string[]
   examples?: [command: string, what: string][]
   /** What it destroys, for the question before it; undefined: nothing, do not ask. */
-  destroys?: (job: z.output<J>) => string
+  destroys?: (job: z.output<J>) => string | undefined
+  /** Name of the instance that it is about, where that is no member of the job. */
+  instance?: (job: z.output<J>) => string
   locks?: (job: z.output<J>) => string[]
   /** Locks that are taken as far as they are free: whatever somebody works on is left alone. */
   claims?: (job: z.output<J>, found: C) => string[]
@@ -61,6 +64,8 @@ export interface Pipeline<J extends z.ZodMiniType = z.ZodMiniType, C = unknown> 
   reasons?: (job: z.output<J>, found: C, settings: Settings, claimed?: ReadonlySet<string>) => string[]
   /** What is done all the same and should be known: told also where a success is silent. */
   warnings?: (job: z.output<J>, found: C, settings: Settings) => string[]
+  /** The document that it is run for, once all steps are done: it is printed in place of a report. */
+  handOver?: (job: z.output<J>, found: C, settings: Settings) => Promise<Result['handOver']>
   /**
    * What is to be done when a step failed, under the same locks, so that everything is as it was before; `said`: what
    * it then is. Undefined: there is nothing to go back from, or the way leads on.

@@ -50,17 +50,16 @@ export function nameOfContent(name: string, content: string): string {
 }
 
 /**
- * Whether the source has to read bases and ask again: the destination has another one of that name, or one that it cannot
- * compare with what it was told.
+ * Names of the bases that the source has to read before it asks again: the destination has another one of that name, or
+ * one that it cannot compare with what it was told.
  */
-export const lacksContent = ({ disks }: Pick<Offer, 'disks'>, { bases }: Pick<Answer, 'bases'>): boolean =>
+export const unmeasured = ({ disks }: Pick<Offer, 'disks'>, { bases }: Pick<Answer, 'bases'>): string[] =>
   disks
     .flatMap(({ base }) => [base, base?.unsized])
-    .some((base) => {
+    .flatMap((base) => {
       const is = bases.find(({ name }) => name === base?.name)?.is
-      return (
-        base?.identity !== undefined && base.identity.content === undefined && (is === 'differs' || is === 'unproven')
-      )
+      const isUntold = base?.identity !== undefined && base.identity.content === undefined
+      return isUntold && (is === 'differs' || is === 'unproven') ? [base.name] : []
     })
 
 /**

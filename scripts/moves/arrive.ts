@@ -1,5 +1,5 @@
 import { moveDomain } from '../../lib/host/domain-move.ts'
-import { fileAt } from '../../lib/host/files.ts'
+import { fileAt, ownNamesIn } from '../../lib/host/files.ts'
 import type { Image } from '../../lib/image/image.ts'
 import * as layout from '../../lib/job/layout.ts'
 import type { MoveReference, Order, OrderedDisk } from '../../lib/job/move.ts'
@@ -10,6 +10,7 @@ import { type Call, call } from '../../lib/job/step.ts'
 import { agreementOf } from '../../lib/job/ways.ts'
 import { awaitDomain } from '../steps/await-domain.ts'
 import { cacheBase, fromImage } from '../steps/cache-base.ts'
+import { collectState } from '../steps/collect-state.ts'
 import { createOverlay } from '../steps/create-overlay.ts'
 import { growDisk } from '../steps/grow-disk.ts'
 import { growFileSystem } from '../steps/grow-file-system.ts'
@@ -158,7 +159,7 @@ export function arriveCalls(order: Order, settings: Settings, { isHere, hasArriv
   })
   const others = Object.keys(sent ?? {}).filter((file) => !order.ways.some((disk) => disk.file === file))
   const files = isHere ? order.files.map(({ name: file }) => file) : others
-  const xml = order.xml === undefined ? undefined : movedXml(order, settings)
+  const xml = order.xml === undefined ? undefined : movedXml(order, settings, isHere && !order.shared)
   return [
     ...disks,
     ...files.map((file) =>
@@ -177,16 +178,23 @@ export function arriveCalls(order: Order, settings: Settings, { isHere, hasArriv
   ]
 }
 
+/** Where what its UEFI and TPM remember is, and whether it is left there as well; by which definition. */
+interface State {
+  directory: string
+  stays: boolean
+  xml: string
+}
+
 /** The guest runs here, if it is to run. @param xml its definition */
 export function runCalls(
   { name, directory, uuid, domain }: { name: string; directory: string; uuid: string; domain: Order['domain'] },
   { libvirt_uri: uri }: Settings,
-  { xml, patience }: { xml: string | undefined; patience: number },
+  { xml, patience, state }: { xml: string | undefined; patience: number; state?: State },
 ): Call[] {
   if (uri === undefined || !domain) return []
   const it = { uri, name, uuid }
   return [
-    call(placeState, { ...it, directory }),
+    call(placeState, { ...it, ...(state ?? { directory, stays: false }) }),
     ...(xml === undefined ? [] : [call(replaceDomain, { ...it, xml, autostart: domain.autostart })]),
     ...(domain.run ? [call(startDomain, { uri, name }), call(awaitDomain, { ...it, 'start-timeout': patience })] : []),
   ]
@@ -195,19 +203,22 @@ export function runCalls(
 /** The guest of an order runs here. */
 export function runOrder(order: Order, settings: Settings): Call[] {
   const { name, record, domain, startTimeout: patience } = order
-  const directory = layout.instanceOf(settings.instances, name)
-  // On shared storage nothing may have arrived: then its definition is the one that the source has written down.
-  const collected = `${directory}/definition.xml`
-  const xml = order.shared && fileAt(collected) ? collected : `${directory}/libvirt.xml`
-  return runCalls({ name, directory, uuid: record.uuid, domain }, settings, { xml, patience })
+  const [directory, kept] = [layout.instanceOf(settings.instances, name), layout.keptOf(settings.instances, name)]
+  // On shared storage the source has written down what libvirt had of it, and may go back to that.
+  const collected = order.shared ? [directory, kept].find((home) => fileAt(`${home}/definition.xml`)) : undefined
+  // Nothing may have arrived: then its definition is that one.
+  const xml = collected === directory ? `${directory}/definition.xml` : `${directory}/libvirt.xml`
+  const state = { directory: collected ?? directory, stays: order.shared, xml }
+  return runCalls({ name, directory, uuid: record.uuid, domain }, settings, { xml, patience, state })
 }
 
-/** The definition with what has to be changed in it. */
-function movedXml(order: Order, settings: Settings): string {
+/** The definition with what has to be changed in it. @param stays on this host */
+function movedXml(order: Order, settings: Settings, stays: boolean): string {
   return moveDomain(order.xml ?? '', {
     name: order.name,
     from: layout.instanceOf(order.instances, order.name),
     to: layout.instanceOf(settings.instances, order.name),
+    stays,
     disks: order.ways.map((disk) => {
       const base = baseOf(disk, order)
       return { file: disk.file, format: disk.format, base: base === undefined ? undefined : inBases(settings, base) }
@@ -221,16 +232,21 @@ export function leaveCalls(
   { instances, libvirt_uri: uri }: Settings,
   { isHere, hasArrived }: Arrival,
 ): Call[] {
+  const directory = layout.instanceOf(instances, name)
   const domain = uri !== undefined && (hasArrived || shared) ? { uri, name, uuid } : undefined
+  // Where both hosts have the same disks, these keep what the guest has written; so does what libvirt keeps of it.
+  const isSame = shared && !isHere && fileAt(`${directory}/definition.xml`) !== undefined
   const off = [
     ...(domain ? [call(stopDomain, domain)] : []),
+    ...(domain && isSame ? [call(collectState, { ...domain, directory })] : []),
     ...(domain && !isHere ? [call(undefineDomain, domain)] : []),
   ]
   // The files are the source's too.
   if (shared && !isHere) return off
   return [
     ...off,
-    ...(hasArrived ? [call(removeInstance, { directory: layout.instanceOf(instances, name) })] : []),
+    // Nothing is left in it where the removal was cut off at its last action.
+    ...(hasArrived || ownNamesIn(directory)?.length === 0 ? [call(removeInstance, { directory })] : []),
     call(removeStage, { stage: layout.stageOf(instances, name), move }),
   ]
 }

@@ -10,12 +10,17 @@ import { clearSent } from '../steps/clear-sent.ts'
 import { recordTask } from '../steps/record-task.ts'
 import { restoreInstance } from '../steps/restore-instance.ts'
 import { leaveCalls, runCalls } from './arrive.ts'
+import { cameBefore } from './look.ts'
 
 /** Seconds until the guest has to be seen running again. */
 const patience = 60
 
 /** How to get from where a move is to where it began: the same for a failure and for `revert`. */
-export function backCalls(name: string, { moved, task, isAsked, isTriedAgain = false }: Back, settings: Settings): Call[] {
+export function backCalls(
+  name: string,
+  { moved, task, isAsked, isTriedAgain = false }: Back,
+  settings: Settings,
+): Call[] {
   const { instances } = settings
   const [directory, kept] = [layout.instanceOf(instances, name), layout.keptOf(instances, name)]
   const { uuid } = moved.kept ?? moved.here ?? { uuid: '' }
@@ -62,7 +67,8 @@ export interface Back {
 
 /**
  * After a failure: everything is as it was. Not where the guest was seen running in its new place: then the way leads on.
- * @throws {Problem} HOST_UNKNOWN_STATE where it may run on the other host, and that cannot be asked
+ * @throws {Problem} HOST_UNKNOWN_STATE where it may run on the other host, and that cannot be asked; MOVE_UNFINISHED
+ *   where it had arrived before this run
  */
 export async function goBackFrom(
   name: string,
@@ -74,18 +80,29 @@ export async function goBackFrom(
   if (task.phase === 'done') return undefined
   let isAsked = task.host !== undefined
   if (task.host !== undefined) {
-    const { destinationAt } = await import('../../lib/host/destination.ts')
-    const destination = await destinationAt(task.host, settings)
+    const { ConnectionLost, destinationAt } = await import('../../lib/host/destination.ts')
     try {
-      await destination.reconnect()
+      const destination = await destinationAt(task.host, settings)
       const { uuid = '' } = moved.kept ?? moved.here ?? {}
-      const { state } = await destination.ask('status', { name, move: task.move, uuid, shared: task.shared === true })
+      const ask = () => destination.ask('status', { name, move: task.move, uuid, shared: task.shared === true })
+      const { state } = await ask().catch((error) => {
+        if (!(error instanceof ConnectionLost)) throw error
+        return ask() // by a new connection
+      })
       if (state?.running) return undefined
     } catch (error) {
       if (!(error instanceof Problem) || task.phase === 'handed-over') throw unknownState(name, task.host, error)
       isAsked = false
     }
   }
+  // Only who says so may lose what its guest has written since.
+  if (cameBefore.has(task.move))
+    throw new Problem(
+      'failed',
+      'MOVE_UNFINISHED',
+      `Cannot go back with "${name}": it had arrived before, and what its guest may have written since would be lost`,
+      `run the same command again; or lose that, and go back: cowhand revert ${name}`,
+    )
   const runs = task.run ? ', and it runs' : ''
   const left =
     isAsked || task.host === undefined ? '' : `; what arrived on ${task.host}, which cannot be reached, stays there`

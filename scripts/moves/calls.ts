@@ -1,5 +1,6 @@
+import { sentIn } from '../../lib/host/asking.ts'
 import * as layout from '../../lib/job/layout.ts'
-import type { Offer, Order } from '../../lib/job/move.ts'
+import type { Order } from '../../lib/job/move.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { type Call, call } from '../../lib/job/step.ts'
 import { sayWay, totals } from '../../lib/job/ways.ts'
@@ -8,6 +9,7 @@ import { clearSent } from '../steps/clear-sent.ts'
 import { collectState } from '../steps/collect-state.ts'
 import { copyFiles } from '../steps/copy-files.ts'
 import { prepareCopy } from '../steps/prepare-copy.ts'
+import { probeDaemon } from '../steps/probe-daemon.ts'
 import { pushBase } from '../steps/push-base.ts'
 import { pushFiles } from '../steps/push-files.ts'
 import { recordTask } from '../steps/record-task.ts'
@@ -106,10 +108,13 @@ const asideOf = ({ name }: MoveJob, { isSame, answer }: FoundMove, { instances }
 
 /** Both hosts see the same files: what changes is where the guest runs, and nothing is copied but for larger disks. */
 function shareCalls(job: MoveJob, found: FoundMove, settings: Settings): Call[] {
-  const { task, isSame } = found
+  const { task, isSame, order, uuid } = found
+  const { libvirt_uri: uri } = settings
   const directory = asideOf(job, found, settings)
   return [
     ...(isSame ? switchOff(job, found, settings, directory) : putTogether(job, found, settings)),
+    // Before it may run there, for the disks are the same: this host must not start it by itself when it comes up again.
+    ...(uri === undefined || !order.domain ? [] : [call(undefineDomain, { uri, name: job.name, uuid })]),
     call(recordTask, { directory, task: { ...task, phase: 'handed-over' } }),
   ]
 }
@@ -137,6 +142,14 @@ export function sendBases(host: string, job: MoveJob, found: FoundMove, settings
   })
 }
 
+/** Which directory a daemon writes to is known only once it has written: while the guest still runs. */
+function probe(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
+  const { moved, answer } = found
+  const { transport, to, rsyncd } = wayTo(host, job, found, settings)
+  if (transport !== 'rsyncd' || answer.instance === 'arrived' || (moved.task && moved.task.phase !== 'begun')) return []
+  return [call(probeDaemon, { host, to, rsyncd, file: `${moved.directory}/instance.json` })]
+}
+
 /** The guest is switched off, and what travels is sent. */
 export function sendCalls(host: string, job: MoveJob, found: FoundMove, settings: Settings): Call[] {
   const { instances } = settings
@@ -145,6 +158,7 @@ export function sendCalls(host: string, job: MoveJob, found: FoundMove, settings
   const [directory, kept] = [layout.instanceOf(instances, job.name), layout.keptOf(instances, job.name)]
   const files = travels(order).filter(({ file }) => !answer.proven.includes(file))
   return [
+    ...probe(host, job, found, settings),
     ...setAside(job, found, settings),
     ...(answer.instance === 'arrived'
       ? []
@@ -163,26 +177,23 @@ export function sendCalls(host: string, job: MoveJob, found: FoundMove, settings
   ]
 }
 
-/** It was seen there: this host cannot start it any more. @param directory of the instance, set aside */
-export function fenceCalls(
-  job: MoveJob,
-  { task, uuid, offer }: Pick<FoundMove, 'task' | 'uuid'> & { offer: Pick<Offer, 'domain'> },
-  { instances, libvirt_uri: uri }: Settings,
-  directory: string,
-): Call[] {
-  const isAside = directory !== layout.instanceOf(instances, job.name)
+type Fenced = Pick<FoundMove, 'task' | 'uuid'>
+
+/** It was seen there: this host cannot start it any more. @param directory of the instance, which is off */
+export function fenceCalls(name: string, { task, uuid }: Fenced, settings: Settings, directory: string): Call[] {
+  const { instances, libvirt_uri: uri } = settings
+  const isAside = directory !== layout.instanceOf(instances, name)
   return [
-    ...(uri === undefined || !offer.domain ? [] : [call(undefineDomain, { uri, name: job.name, uuid })]),
-    // Where it has its own name still, both hosts have these files.
+    ...(uri === undefined ? [] : [call(undefineDomain, { uri, name, uuid })]),
+    // Where it has its own name still, both hosts have these files, and nothing was made to be sent.
     ...(isAside ? [call(clearSent, { directory, state: false })] : []),
     call(recordTask, { directory, task: { ...task, phase: 'done' } }),
   ]
 }
 
 /** The document that the other host starts the guest by. */
-export async function handOverOf(job: MoveJob, { order }: FoundMove, settings: Settings): Promise<Order> {
-  const { sentIn } = await import('../../lib/host/asking.ts')
-  const sent = sentIn(sentOf(settings, job.name))
+export function handOverOf({ name }: MoveJob, { order }: FoundMove, settings: Settings): Order {
+  const sent = sentIn(sentOf(settings, name))
   return { ...order, ...(sent ? { sent } : {}) }
 }
 
@@ -199,7 +210,7 @@ function callsTo(host: string, job: MoveJob, found: FoundMove, settings: Setting
     ...(bases.length > 0 ? [prepare(2)] : []),
     ...sendCalls(host, job, found, settings),
     call(askDestination, { host, phase: 'finish', document: order, ...record, round: 1 }),
-    ...fenceCalls(job, { ...found, offer: order }, settings, asideOf(job, found, settings)),
+    ...fenceCalls(job.name, found, settings, asideOf(job, found, settings)),
   ]
 }
 

@@ -8,8 +8,8 @@ import * as layout from '../../lib/job/layout.ts'
 import type { Answer, Offer, Order, OrderedDisk } from '../../lib/job/move.ts'
 import { misuse, refuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
-import { exactSize, formatSize } from '../../lib/job/spec.ts'
-import { lacksContent, totals, waysOf } from '../../lib/job/ways.ts'
+import { formatSize } from '../../lib/job/spec.ts'
+import { totals, unmeasured, waysOf } from '../../lib/job/ways.ts'
 import type { MoveJob } from './flags.ts'
 
 // What a move follows from: the instance here, what another host answers, and how far an earlier run came.
@@ -37,6 +37,12 @@ export interface Offered extends Pick<FoundMove, 'moved' | 'task' | 'uuid' | 'is
   offer: Offer
 }
 
+/**
+ * Moves that were found to have arrived before this run did anything. Their guests may have run there since, and what
+ * they wrote is nowhere else.
+ */
+export const cameBefore = new Set<string>()
+
 /** What the plan follows from, on both hosts. */
 export async function lookForMove(
   kind: 'resize' | 'migrate',
@@ -50,17 +56,12 @@ export async function lookForMove(
   const ask = () => (to === undefined ? answerHere(offer, settings) : askFor(to, offer, settings))
   let answer = await ask()
   // The other host could not tell whether its bases are ours: then both read them.
-  if (lacksContent(offer, answer)) {
-    await measureBases(offered, settings)
+  if (unmeasured(offer, answer).length > 0) {
+    const { offeredDisks } = await import('../../lib/host/offered.ts')
+    offer.disks = await offeredDisks(offered.moved.directory, settings, { measure: 'all' })
     answer = await ask()
   }
   return orderOf(offered, answer, job, settings)
-}
-
-/** Its offer tells the content of every base, for a host that cannot tell otherwise whether it has them. */
-export async function measureBases({ moved, offer }: Offered, settings: Settings): Promise<void> {
-  const { offeredDisks } = await import('../../lib/host/offered.ts')
-  offer.disks = await offeredDisks(moved.directory, settings, { measure: 'all' })
 }
 
 /**
@@ -96,7 +97,10 @@ export async function offerOf(
       'leave --ephemeral out',
     )
   if (job.swap !== undefined && !layout.isWholeMiB(job.swap))
-    misuse(`Cannot make a swap disk of ${job.swap} bytes: it is not a whole number of MiB`, 'ask for --swap 512M')
+    misuse(
+      `Cannot make a swap disk of ${job.swap} bytes: it is not a whole number of MiB`,
+      'ask for a size such as --swap 512M',
+    )
   if (job.swap !== undefined && old.swap === undefined)
     refuse('UNSUPPORTED', `Cannot ${kind} "${name}" with --swap: it has no swap disk`, 'leave --swap out')
   const isSame = sizes.root === old.root && sizes.ephemeral === old.ephemeral && sizes.swap === old.swap
@@ -162,6 +166,13 @@ export async function orderOf(
   const { instances } = settings
   const { to } = job
   if (to !== undefined) requireOther(to, offer, answer)
+  if (answer.instance === 'arrived' || (to === undefined && moved.kept && moved.here)) cameBefore.add(task.move)
+  if (moved.task && (moved.task.shared === true) !== answer.shared)
+    refuse(
+      'UNSUPPORTED',
+      `Cannot go on with "${offer.name}": when it began, ${to} ${answer.shared ? 'did not see' : 'saw'} the same files, and now it ${answer.shared ? 'does' : 'does not'}`,
+      `have them mounted there as they were: findmnt -T ${answer.instances}; or go back: cowhand revert ${offer.name}`,
+    )
   if (answer.shared) task.shared = true
   const { root, ephemeral, swap } = offer.record
   const ways = waysOf(offer, answer, {
@@ -187,7 +198,10 @@ export async function orderOf(
     startTimeout: job['start-timeout'],
   }
   const travel = to === undefined || answer.shared ? {} : { travel: await travelTo(to, job, moved, order, settings) }
-  return { moved, task, order, answer, uuid, isSame, ...travel }
+  const found = { moved, task, order, answer, uuid, isSame, ...travel }
+  const { requireWay } = await import('./ahead.ts')
+  await requireWay(found, job.transport ?? settings.transport, settings)
+  return found
 }
 
 /** How it travels, and how fast that may be. */
@@ -235,7 +249,7 @@ function requireRoom(host: string | undefined, ways: OrderedDisk[], answer: Answ
 }
 
 /** A move that is in hand is gone on with; for any other the operator has to decide first. */
-function requireSameTask(
+export function requireSameTask(
   kind: string,
   name: string,
   task: Task,
@@ -247,24 +261,11 @@ function requireSameTask(
     swap: number | undefined
   },
 ): void {
-  if (task.phase === 'reverting')
-    refuse(
-      'MOVE_UNFINISHED',
-      `Cannot ${kind} "${name}": going back from its ${task.kind} of ${task.since} was begun and not finished`,
-      `finish that: cowhand revert ${name}`,
-    )
+  const isOver = task.phase === 'reverting' || task.phase === 'confirming'
   const keys = ['host', 'root', 'ephemeral', 'swap'] as const
-  if (task.kind === wanted.kind && keys.every((key) => task[key] === wanted[key])) return
-  const target = [`root ${exactSize(task.root)}`, ...(task.host === undefined ? [] : [`on ${task.host}`])].join(' ')
-  refuse(
-    'MOVE_UNFINISHED',
-    task.phase === 'done'
-      ? `Cannot ${kind} "${name}": its ${task.kind} of ${task.since} (${target}) is neither confirmed nor reverted`
-      : `Cannot ${kind} "${name}": another ${task.kind} of it, begun ${task.since} (${target}), is not finished`,
-    task.phase === 'done'
-      ? `cowhand confirm ${name}, or go back: cowhand revert ${name}`
-      : `run that command again, or go back: cowhand revert ${name}`,
-  )
+  if (!isOver && task.kind === wanted.kind && keys.every((key) => task[key] === wanted[key])) return
+  const { state, remedy } = sayTask(name, task)
+  refuse('MOVE_UNFINISHED', `Cannot ${kind} "${name}": ${state}`, remedy)
 }
 
 /** The domain, as far as it is there: once the guest was handed over, this host has it no more. */

@@ -1,5 +1,7 @@
 import * as z from 'zod/mini'
+import { ownNamesIn } from '../../lib/host/files.ts'
 import { movedAt } from '../../lib/host/moves.ts'
+import type { Task } from '../../lib/job/instance.ts'
 import { instanceLock, instanceOf, keptOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { described, withDefault } from '../../lib/job/spec.ts'
@@ -8,6 +10,9 @@ import { nameOf } from '../moves/flags.ts'
 import { clearSent } from '../steps/clear-sent.ts'
 import { recordTask } from '../steps/record-task.ts'
 import { removeInstance } from '../steps/remove-instance.ts'
+
+/** First: from here on it is no whole any more, and nothing leads back to it. */
+const begin = (directory: string, task: Task) => call(recordTask, { directory, task: { ...task, phase: 'confirming' } })
 
 export const confirm = definePipeline({
   name: 'confirm',
@@ -34,32 +39,38 @@ export const confirm = definePipeline({
   },
   calls({ name }, { task, here, kept, isGone }, { instances }) {
     if (!task && !kept) {
-      // It was confirmed: that is what was asked for.
-      if (here) return []
+      // It was confirmed: that is what was asked for. Of a run that was cut off an empty directory may be left.
+      const aside = keptOf(instances, name)
+      if (here || ownNamesIn(aside)) return [call(removeInstance, { directory: aside })]
       return refuse(
         'NOT_MOVED',
         `Cannot confirm "${name}": no resize or migration of it is in hand here`,
         'see what there is: cowhand list',
       )
     }
-    if (task?.phase !== 'done')
-      refuse(
+    if (task?.phase !== 'done' && task?.phase !== 'confirming')
+      return refuse(
         'MOVE_UNFINISHED',
-        `Cannot confirm "${name}": its ${task?.kind} is not finished`,
+        `Cannot confirm "${name}": its ${task?.kind === 'migrate' ? 'migration' : 'resize'} is not finished`,
         `run that command again, or go back: cowhand revert ${name}`,
       )
     if (isGone)
       refuse(
         'INSTANCE_NOT_FOUND',
         `Cannot confirm "${name}": ${task?.host} has it no more, and what is kept here would be lost`,
-        `go back to it: cowhand revert ${name}; or drop it all the same: cowhand confirm ${name} --without-host`,
+        `if it was moved on: cowhand confirm ${name} --without-host; if it is lost: cowhand revert ${name} --without-host`,
       )
     // On shared storage there is nothing to drop but the task.
     if (!kept) {
       const directory = instanceOf(instances, name)
-      return [call(clearSent, { directory, state: true }), call(recordTask, { directory, task: undefined })]
+      return [
+        begin(directory, task),
+        call(clearSent, { directory, state: true }),
+        call(recordTask, { directory, task: undefined }),
+      ]
     }
     return [
+      begin(keptOf(instances, name), task),
       call(clearSent, { directory: keptOf(instances, name), state: false }),
       call(removeInstance, { directory: keptOf(instances, name) }),
     ]

@@ -6,7 +6,7 @@ import { domainAt } from '../../lib/host/libvirt.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { swtpmOf, tpmFiles } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { AbsolutePath, described, InstanceName, optional, Uuid } from '../../lib/job/spec.ts'
+import { AbsolutePath, described, InstanceName, optional, Uuid, withDefault } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
 /** One file of the state, and where libvirt looks for it. */
@@ -26,8 +26,9 @@ export const placeState = defineStep({
       uuid: described(Uuid, 'of the domain'),
       directory: described(AbsolutePath, "the instance's directory"),
       xml: optional(AbsolutePath, 'its definition [definition.xml in there, else libvirt.xml]'),
+      stays: withDefault(z.boolean(), false, 'it is left there as well: another host goes back to it'),
     }),
-  inspect: async ({ uri, name, uuid, directory, xml }) => {
+  inspect: async ({ uri, name, uuid, directory, xml, stays }) => {
     const definition = xml ? textAt(xml) : (textAt(`${directory}/definition.xml`) ?? textAt(`${directory}/libvirt.xml`))
     const { nvram, tpm } = definition === undefined ? {} : stateIn(definition, name)
     const names = tpm ? (ownNamesIn(`${directory}/tpm`) ?? []) : []
@@ -39,7 +40,7 @@ export const placeState = defineStep({
     ]
     const placed = wanted.flatMap(([file, to]): Placed[] => {
       const bytes = to === `${directory}/${file}` ? undefined : stateAt(`${directory}/${file}`)
-      return bytes ? [{ file, to, bytes }] : []
+      return bytes && !(stays && stateAt(to)?.equals(bytes)) ? [{ file, to, bytes }] : []
     })
     // QEMU and swtpm write there: no link of their making is followed.
     for (const { to } of placed) requireNoLink(dirname(to))
@@ -49,8 +50,10 @@ export const placeState = defineStep({
       domain: placed.length > 0 ? await domainAt(uri, name) : undefined,
     }
   },
-  plan({ uri, name, uuid, directory }, { placed, isEmptied, domain }): Action[] {
+  plan({ uri, name, uuid, directory, stays }, { placed, isEmptied, domain }): Action[] {
     if (placed.length === 0) return []
+    // It is placed before libvirt knows the domain, and changes there since.
+    if (stays && domain?.uuid === uuid) return []
     if (domain && domain.uuid !== uuid)
       refuse(
         'DOMAIN_EXISTS',
@@ -74,8 +77,8 @@ export const placeState = defineStep({
         : []),
       ...placed.map(({ to, bytes }): Action => ({ do: 'write', path: to, text: bytes, mode: 0o600 })),
       // It is in its place, and changes there from now on: what is here would be old the next time somebody looks.
-      ...placed.map(({ file }): Action => ({ do: 'remove', path: `${directory}/${file}` })),
-      ...(isEmptied ? [{ do: 'rmdir', path: `${directory}/tpm` } as const] : []),
+      ...(stays ? [] : placed.map(({ file }): Action => ({ do: 'remove', path: `${directory}/${file}` }))),
+      ...(isEmptied && !stays ? [{ do: 'rmdir', path: `${directory}/tpm` } as const] : []),
     ]
   },
 })

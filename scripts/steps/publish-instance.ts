@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
 import { fileAt, jsonAt, ownNamesIn } from '../../lib/host/files.ts'
+import { instanceAt } from '../../lib/host/instances.ts'
 import { arrivesAt, clearing, hasArrived, requireStage, stageAt } from '../../lib/host/stage.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { arrivingOf, markOf, reservedOf } from '../../lib/job/layout.ts'
@@ -29,6 +30,7 @@ export const publishInstance = defineStep({
       missing: files.filter((path) => !ahead.has(path) && !fileAt(path)),
       // A resize on the same host gives the old one another name before this.
       isTaken: ownNamesIn(directory) !== undefined && !ahead.has(`${directory}_resize`),
+      isOld: ahead.has(stage) || instanceAt(directory)?.task?.move === move,
       clear: [...clearing(reservedOf(stage)), ...clearing(arrivingOf(stage))],
       hasMark: fileAt(markOf(stage)) !== undefined,
     }
@@ -41,6 +43,13 @@ export const publishInstance = defineStep({
         'MISSING_PREREQUISITE',
         `Cannot publish "${directory}": ${missing === undefined ? `it does not arrive in "${stage}"` : `"${missing}" is not there yet`}`,
         'run the same command again, on the host that it comes from',
+      )
+    // Pending as long as its guest has not been switched off.
+    if (found.isTaken && found.isOld)
+      refuse(
+        'IN_USE',
+        `Cannot publish "${directory}": what it was has this name still`,
+        'cowhand step set-aside-instance',
       )
     if (found.isTaken)
       refuse('DESTINATION_EXISTS', `Cannot publish "${directory}": it is there`, 'look at it, and move it away')

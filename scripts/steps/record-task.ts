@@ -19,7 +19,7 @@ export const recordTask = defineStep({
       ),
       task: optional(Task, 'the task; left out: none is in hand any more'),
     }),
-  about: ({ task }) => task?.phase ?? 'none',
+  about: ({ task }) => task?.phase ?? 'over',
   inspect: async ({ directory }) => ({
     record: instanceAt(directory),
     // As it is written: without a task it is again what it was before one, byte for byte.
@@ -29,7 +29,8 @@ export const recordTask = defineStep({
     const path = `${directory}/instance.json`
     if (!record)
       return refuse('MISSING_PREREQUISITE', `Cannot write "${path}": there is no such instance`, 'cowhand list')
-    if (JSON.stringify(record.task) === JSON.stringify(task)) return []
+    // Members in one order, however they came together.
+    if (JSON.stringify(record.task) === JSON.stringify(task && Task.parse(task))) return []
     const { task: _, abandoned: before, ...known } = written
     // Until the next one has taken over what arrived there.
     const left = task ? before : abandoned

@@ -6,6 +6,7 @@ import type { Action } from '../../lib/job/action.ts'
 import {
   arrivingOf,
   diskNames,
+  growingOf,
   instanceFiles,
   instanceLock,
   isOldConsole,
@@ -17,7 +18,7 @@ import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described, Uuid } from '../../lib/job/spec.ts'
 import { defineStep } from '../../lib/job/step.ts'
 
-const files = [...instanceFiles, 'move.json']
+const files = [...instanceFiles, 'move.json', ...diskNames.map(growingOf)]
 const ours = new Set([...files, ...files.map(partOf), ...diskNames.map((disk) => `${disk}.converted`)])
 const directories = ['part', 'reserved', 'tpm']
 

@@ -15,7 +15,7 @@ export const restoreInstance = defineStep({
     }),
   inspect: async ({ directory, aside }) => ({
     isHere: ownNamesIn(directory) !== undefined,
-    isAside: ownNamesIn(aside) !== undefined,
+    isAside: (ownNamesIn(aside) ?? []).length > 0,
   }),
   plan({ directory, aside }, { isHere, isAside }): Action[] {
     if (!isAside) return []

@@ -17,7 +17,8 @@ export const setAsideInstance = defineStep({
     }),
   inspect: async ({ directory, aside }) => ({
     isHere: ownNamesIn(directory) !== undefined,
-    isAside: ownNamesIn(aside) !== undefined,
+    // An empty one is what a confirm left that was cut off.
+    isAside: (ownNamesIn(aside) ?? []).length > 0,
     inUse: fileAt(`${directory}/disk`) !== undefined && (await isInUse(`${directory}/disk`)),
   }),
   plan({ directory, aside }, { isHere, isAside, inUse }): Action[] {

@@ -52,7 +52,7 @@ export const stageInstance = defineStep({
   plan({ stage, name, move, replaces, host, agreement, here }, found): Action[] {
     if (found.hasArrived) return []
     const exists = (state: string, remedy: string) =>
-      refuse('DESTINATION_EXISTS', `Cannot put "${name}" here: ${state}`, remedy)
+      refuse('DESTINATION_EXISTS', `Cannot receive "${name}": ${state}`, remedy)
     const { mark, names } = found.stage ?? {}
     const isGivenUp = mark !== undefined && mark.move === replaces && mark.move !== move
     if (mark && mark.move !== move && !isGivenUp)

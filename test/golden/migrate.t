@@ -33,6 +33,13 @@ The same command again has nothing to do, and says for what it waits:
   $ cowhand migrate web1 --to beta --verbose | norm
   $ cowhand migrate web1 --to beta
 
+Another one is not begun before this is decided, nor is it decided without the other host:
+
+  $ cowhand migrate web1 --to gamma |& norm
+  $ cowhand resize web1 --root 2G |& norm
+  $ COWHAND_SSH_PORT=2222 cowhand confirm web1
+  $ COWHAND_SSH_PORT=2222 cowhand revert web1 --yes
+
 Back: what was there is removed, its base stays in the cache.
 
   $ cowhand revert web1

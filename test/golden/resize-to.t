@@ -11,7 +11,7 @@ The root disk is a bare file system, which grows with its disk:
 beta has the image in its own store, so nothing but the overlay is sent. Empty file systems are made with the same bytes
 on every host; swap is worth nothing to a guest that was off:
 
-  $ cowhand resize web1 --root 2G --swap 128M --to beta --dry-run | grep -v '^  *beta: [a-qs-z]' | norm
+  $ cowhand resize web1 --root 2G --swap 128M --to beta --dry-run | grep -v '^ ' | norm
   $ cowhand resize web1 --root 2G --swap 128M --to beta --shutdown-timeout 0 --verbose | tail -1 | norm
   $ beta cowhand show web1 | norm | grep disk
   $ beta virsh -q domblkinfo web1 vda | grep Capacity
@@ -25,8 +25,8 @@ As a document, it is what a script reads:
   $ jq -r '.reasons[]' moved.json | norm
   $ beta cowhand confirm web1
 
-What travels may be held back, merged with its base, or sent by the rsync daemon of the other host, which is set up with
-what `cowhand rsyncd-conf` prints:
+A disk may also travel merged with its base. Here it is sent to the rsync daemon of the other host, which is set up with
+what `cowhand rsyncd-conf` prints there:
 
   $ cowhand migrate web1 --to beta --flatten --transport rsyncd --shutdown-timeout 0 --verbose | grep -E '^[bd]|push|^migrate' | norm
   $ beta cowhand show web1 | norm | grep -A1 ' disk '

@@ -26,8 +26,8 @@ norm() {
     -e 's#("actualSize": ?)[0-9]+#\1<bytes>#g; s#\b[0-9.]+[KMGT]? on disk#<used> on disk#g' \
     -e 's#\bfrees [0-9.]+[KMGT]?#frees <used>#g' \
     -e 's#(\b(copied|travels) \((at most )?)[0-9.]+[KMGT]?\)#\1<used>)#; s#\b[0-9.]+[KMGT]? (free$|to (send|allocate)\b)#<used> \1#g' \
-    -e 's#^( *copy \./instances/.*_resize/.*) \([0-9.]+[KMGT]?\).*#\1 (<used>)#; s#^( *push .*) \([0-9.]+[KMGT]?, #\1 (<used>, #' \
-    -e 's#(^ *beta: by .*): .*#\1: <reason>#; s#\b[0-9.]+[KMGT]? sent\b#<used> sent#' \
+    -e 's#^( *copy \./instances/.*_resize/.*) \([0-9.]+[KMGT]?\).*#\1 (<used>)#; s#^( *push .*) \([0-9.]+[KMGT]?, #\1 (<used>, #; s#("sent": ?)[0-9]+#\1<bytes>#' \
+    -e 's#(^ *(alpha|beta): by .*): .*#\1: <reason>#; s#\bbase [0-9a-f]{12}(…|\.\.\.)#base <sha1>#g; s#\b[0-9.]+[KMGT]? sent\b#<used> sent#' \
     -e 's#^((resize|migrate) .*) \(about [0-9.]+[KMGT]? of space\)#\1 (about <used> of space)#' \
     -e 's#^((web|vm)[^ ]* .*) [0-9.]+[KMGT]?$#\1 <used>#' \
     -e 's#(\bwrite [^ ]+) \([0-9]+ bytes\)#\1 (<size> bytes)#; s#└─#`-#; s#…#...#g' \

@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Identity, identify } from '../../lib/host/holder.ts'
-import { acquire } from '../../lib/host/locks.ts'
+import { acquire, requireFree } from '../../lib/host/locks.ts'
 
 const top = mkdtempSync(join(tmpdir(), 'cowhand-locks-'))
 const started: ChildProcess[] = []
@@ -326,3 +326,20 @@ for (const { mode, when, left, signal, code } of exits)
     if (mode === 'exit-with-child') end(pid)
     if (mode !== 'exit-robbed') (await acquire(directory, 'demo', retake)).release()
   })
+
+test('whether a lock is free is asked without taking it', async () => {
+  const directory = newDirectory()
+  await requireFree(directory, 'demo', { wait: 0 })
+  assert.ok(!existsSync(directory))
+  const own = await acquire(directory, 'demo', ask)
+  await requireFree(directory, 'demo', { wait: 0 })
+  own.release()
+  const holder = start('hold', directory)
+  const pid = await saidBy(holder)
+  const was = readdirSync(directory)
+  await assert.rejects(requireFree(directory, 'demo', { wait: 0 }), isLocked(new RegExp(`pid ${pid}`)))
+  const waits = requireFree(directory, 'demo', { wait: 20 })
+  holder.kill('SIGKILL')
+  await waits
+  assert.deepEqual(readdirSync(directory), was)
+})

@@ -334,7 +334,7 @@ for (const transport of ['ssh', 'rsyncd'] as const)
     it('where it was to arrive is gone: says so, and makes nothing', async () => {
       rmSync(stage, { recursive: true })
       const work = push(action(transport, [file('disk', randomBytes(100))]), options())
-      assert.match(await refused(work), /^MISSING_PREREQUISITE: .* is gone on /)
+      assert.match(await refused(work), /^MISSING_PREREQUISITE: .* is not there on /)
       assert.deepEqual(readdirSync(instances), [])
     })
   })

@@ -198,7 +198,7 @@ describe('what it means that rsync failed', () => {
       11,
       'rsync: [Receiver] mkdir "/vm1.incoming/part" (in cowhand) failed: No such file or directory (2)\nrsync error: …',
       'MISSING_PREREQUISITE',
-      /"\/vm1.incoming\/part" is gone on h2$/,
+      /"\/vm1.incoming\/part" is not there on h2$/,
     ],
     ['a receiver that was killed, by ssh', 'ssh', 255, closed(255), 'HOST_UNREACHABLE', /: the connection broke$/],
     ['a link that broke', 'ssh', 12, closed(12), 'HOST_UNREACHABLE', /: the connection broke$/],
@@ -297,7 +297,7 @@ describe('what it means that rsync failed', () => {
       11,
       'rsync: [Receiver] mkdir "/i/vm1.incoming/part" failed: No such file or directory (2)\nrsync error: …',
       'MISSING_PREREQUISITE',
-      /"\/i\/vm1.incoming\/part" is gone on h2$/,
+      /"\/i\/vm1.incoming\/part" is not there on h2$/,
     ],
     [
       'a shell that talks',

@@ -92,8 +92,10 @@ const ownCommands = async (): Promise<Command[]> => [
 
 /** The help of the whole program. */
 export async function overview(): Promise<string> {
-  const commands = (await ownCommands()).map(({ name, summary }) => `  ${name.padEnd(16)}${summary}`)
-  const flags = Object.entries(globals).map(([name, { describe }]) => `  ${`--${name}`.padEnd(16)}${describe}`)
+  const own = await ownCommands()
+  const width = Math.max(...own.map(({ name }) => name.length)) + 2
+  const commands = own.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`)
+  const flags = Object.entries(globals).map(([name, { describe }]) => `  ${`--${name}`.padEnd(width)}${describe}`)
   return [
     'cowhand COMMAND [flags]',
     '',

@@ -159,25 +159,34 @@ async function runJob(
       claims = task.command.claims?.(job, found) ?? []
       return task.command.calls(job, found, settings, claimed)
     }
-    const calls = await callsOf()
+    const locks = pipeline?.locks?.(job) ?? []
+    const what = [task.command.name, instance].filter(Boolean).join(' ')
+    const worldFor = (its: AbortSignal, words: string) => openWorld(settings, tell, its, globals, words)
+    const isIndependent = pipeline?.independent === true
+    const planned = (call: Call) => planAll([call], settings)
+    // What is independent is looked at when its turn comes: that may take as long as the work itself.
+    const foresee = async (): Promise<{ calls: Call[]; foreseen: StepResult[] }> => {
+      const calls = await callsOf()
+      if (isIndependent) return { calls, foreseen: dryRun ? await oneByOne(calls, planned) : [] }
+      return { calls, foreseen: await planAll(calls, settings) }
+    }
+    const { calls, foreseen } = await foresee().catch(async (error) => {
+      // While somebody else is at work on it, half of that was seen: who it is, is told, or it is looked at anew after.
+      if (dryRun || signal.aborted || !(await (await worldFor(signal, what)).waited(locks))) throw error
+      return foresee()
+    })
+    let done = foreseen
     const said = new Set([
       ...(result.warnings ?? []),
       ...calls.flatMap(({ step, input }) => step.warnings?.(input) ?? []),
     ])
     if (said.size > 0) result.warnings = [...said]
-    const isIndependent = pipeline?.independent === true
-    const planned = (call: Call) => planAll([call], settings)
-    let done: StepResult[] = []
-    // What is independent is looked at when its turn comes: that may take as long as the work itself.
-    if (!isIndependent) done = await planAll(calls, settings)
-    else if (dryRun) done = await oneByOne(calls, planned)
     let bytes = { fetched: 0, sent: 0 }
     if (!dryRun) {
       const destroyed = pipeline?.destroys?.(job)
       if (destroyed !== undefined && done.some(({ status }) => status === 'planned'))
         await confirm(destroyed, globals['yes'] === true, from, signal)
-      const what = [task.command.name, instance].filter(Boolean).join(' ')
-      const world = await openWorld(settings, tell, signal, globals, what)
+      const world = await worldFor(signal, what)
       const runOne = async (call: Call) => {
         await planned(call)
         return runAll(() => [call], [], world)
@@ -185,11 +194,11 @@ async function runJob(
       const goBack = async (cause: unknown) => {
         interrupt.renew()
         const back = await pipeline?.undo?.(job, settings, cause)
-        return back && { ...back, world: await openWorld(settings, tell, interrupt.signal, globals, `undo ${what}`) }
+        return back && { ...back, world: await worldFor(interrupt.signal, `undo ${what}`) }
       }
       done = isIndependent
         ? await oneByOne(calls, runOne)
-        : await runAll(callsOf, pipeline?.locks?.(job) ?? [], world, claims, pipeline?.undo && goBack)
+        : await runAll(callsOf, locks, world, claims, pipeline?.undo && goBack)
       const { effects } = world
       bytes = { fetched: effects.fetched, sent: effects.sent }
       if (effects.downtime !== undefined) result.downtimeSeconds = effects.downtime

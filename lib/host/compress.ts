@@ -53,7 +53,7 @@ export function compressionFor(wish: Settings['compress'], link: Link, data: Dat
 }
 
 /** Of a sample: pieces, and bytes of each. */
-const [pieces, piece] = [16, 2 ** 17]
+const [pieces, piece] = [16, 2 ** 15]
 const zeros = Buffer.alloc(piece)
 
 /**

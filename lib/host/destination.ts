@@ -9,7 +9,7 @@ import { closing } from './closing.ts'
 import { audience, interrupt } from './interrupt.ts'
 import { type Link, openLink } from './link.ts'
 import { dropSocketDirectory, makeSocketDirectory } from './socket-directory.ts'
-import { lastOf, sshEnvironment, sshProblem, sshWords, typedSsh } from './ssh.ts'
+import { cipherWords, lastOf, sshEnvironment, sshProblem, sshWords, typedSsh } from './ssh.ts'
 import { missingTool } from './tools.ts'
 
 /** Milliseconds: until cowhand over there says hello; that it may take to stop what it does; and to end when idle. */
@@ -168,7 +168,8 @@ export class Destination {
     dropSocketDirectory(this.#directory, { keep: true })
     const master = sshWords(this.#settings, { path: this.#socket(), isMaster: true })
     const words = [...this.#settings.remote_cowhand.split(' '), '__serve']
-    const link = await openLink([...master, '--', this.host, ...words], sshEnvironment())
+    const ciphers = await cipherWords(this.host, this.#settings)
+    const link = await openLink([...master, ...ciphers, '--', this.host, ...words], sshEnvironment())
     this.#link = link
     this.connection += 1
     let isLate = false

@@ -60,7 +60,7 @@ export async function openLink(argv: readonly string[], env: Record<string, stri
     }
   }
   const lines = linesOf(child.stdout, longestLine)
-  const next = async () => {
+  const read = async () => {
     try {
       const { value, done } = await lines.next()
       if (!done) return value
@@ -69,9 +69,16 @@ export async function openLink(argv: readonly string[], env: Record<string, stri
       kill()
     }
     isOpen = false
-    // Who says nothing more is to end.
-    if (!hasEnded) lastWords ??= setTimeout(kill, 5000)
     return undefined
+  }
+  // One line ahead: so it is noticed that nothing more comes, also while nobody waits for it.
+  let ahead = read()
+  const next = async () => {
+    const line = await ahead
+    if (line !== undefined) ahead = read()
+    // Who says nothing more is to end.
+    else if (!hasEnded) lastWords ??= setTimeout(kill, 5000)
+    return line
   }
   return {
     next,

@@ -19,6 +19,20 @@ async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted()
 }
 
+/** Guests that were told to switch themselves off and that nobody has seen off since: until when they are waited for. */
+const told = new Map<string, number>()
+
+/**
+ * True afterwards: a guest that this run has told to switch itself off, before it was interrupted, has done so, or its
+ * time is over. It runs for some seconds more, and whoever took it for running then would leave it off.
+ */
+export async function letItGo(uri: string, name: string, signal: AbortSignal): Promise<void> {
+  const end = told.get(name)
+  if (end === undefined) return
+  while (performance.now() < end && !isOff(await domainAt(uri, name))) await waitFor(pace, signal)
+  told.delete(name)
+}
+
 /** The domain, if it is the one that is meant. @throws {Problem} DOMAIN_EXISTS */
 async function own({ uri, name, uuid }: Of<'power-off' | 'await'>): Promise<DomainFacts | undefined> {
   const domain = await domainAt(uri, name)
@@ -47,12 +61,16 @@ export async function powerOff(
   const begin = performance.now()
   for (let asked = 0; ; ) {
     const domain = await own(action)
-    if (isOff(domain)) return
+    if (isOff(domain)) {
+      told.delete(name)
+      return
+    }
     const waited = (performance.now() - begin) / 1000
     // One that crashed hears nothing any more.
     if (waited >= seconds || domain?.state === 'crashed') break
     if (waited >= asked * again) {
       asked += 1
+      told.set(name, begin + seconds * 1000)
       // It may have gone off just now; whether it did is looked at again.
       await answer(uri, ['shutdown', uuid, '--mode', 'acpi'], [1])
     }
@@ -61,6 +79,7 @@ export async function powerOff(
   if (seconds > 0) tell({ type: 'notice', message: `${name} is still on after ${seconds} s: its plug is pulled` })
   await answer(uri, ['destroy', uuid], [1])
   const left = await own(action)
+  told.delete(name)
   if (isOff(left)) return
   fail(
     'TOOL_FAILED',

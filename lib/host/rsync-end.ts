@@ -11,6 +11,9 @@ export interface Sending {
   reach: Reach
 }
 
+/** rsync of this host was ended from outside (by a kernel that is short of memory, say): another try may do. */
+export class Killed extends Problem {}
+
 const again = 'run the same command again: what arrived is not sent again'
 
 /**
@@ -133,7 +136,7 @@ const linesOf = (said: string): string[] =>
     .filter((line) => line !== '' && !/^rsync error:|Broken pipe|connection unexpectedly closed/.test(line))
 
 /**
- * What it means that rsync failed. HOST_UNREACHABLE: another try may do.
+ * What it means that rsync failed. HOST_UNREACHABLE, and Killed: another try may do.
  * @param end how it ended
  */
 export function explainRsync(
@@ -173,7 +176,8 @@ export function explainRsync(
     )
   const how = signal ? `was ended by ${signal}` : `failed with exit code ${code}`
   const words = lines.slice(-3).join('; ').slice(0, 500)
-  return new Problem(
+  const isKilled = signal === 'SIGKILL' || signal === 'SIGTERM'
+  return new (isKilled ? Killed : Problem)(
     'failed',
     'TOOL_FAILED',
     `Cannot ${verb}: rsync ${how}${words ? `: ${words}` : ''}`,

@@ -7,7 +7,7 @@ import type { Settings } from '../job/settings.ts'
 import { requireProgram } from './ask.ts'
 import { type Compression, compressionFor, linkTo, sampleRatio } from './compress.ts'
 import { type FileFacts, fileAt, flush, hasHoles, writeWhole } from './files.ts'
-import { explainRsync } from './rsync-end.ts'
+import { explainRsync, Killed } from './rsync-end.ts'
 import { passwordIn, usualUser } from './rsyncd.ts'
 import { program } from './shell.ts'
 import { sshEnvironment } from './ssh.ts'
@@ -265,7 +265,7 @@ async function untilSent(call: Omit<Call, 'ssh'>, action: Push, sending: Sending
       // Ours was there a moment ago: it ended as the shell over there, which has none.
       if (error.message === missingTool('rsync').message)
         throw explainRsync({ code: 127, signal: undefined, said: '' }, meaning)
-      if (error.code !== 'HOST_UNREACHABLE') throw error
+      if (error.code !== 'HOST_UNREACHABLE' && !(error instanceof Killed)) throw error
       failures = furthest > before ? 1 : failures + 1
       const pause = pauses[failures - 1]
       if (pause === undefined) throw error

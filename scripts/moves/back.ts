@@ -31,7 +31,7 @@ export function backCalls(
   const hasDefinition = fileAt(`${moved.directory}/definition.xml`) !== undefined
   return [
     // First: from here on what it has become is no whole any more, and nothing leads on.
-    call(recordTask, { directory: moved.directory, task: { ...task, phase: 'reverting' } }),
+    call(recordTask, { directory: moved.directory, 'in-hand': { ...task, phase: 'reverting' } }),
     ...(task.host !== undefined && isAsked
       ? [
           call(askDestination, {
@@ -52,7 +52,7 @@ export function backCalls(
     }),
     call(clearSent, { directory, state: true }),
     // Last: as long as it is there, the same command again goes on with this.
-    call(recordTask, { directory, ...(isTriedAgain ? { task: { ...task, phase: 'begun' } } : { abandoned }) }),
+    call(recordTask, { directory, ...(isTriedAgain ? { 'in-hand': { ...task, phase: 'begun' } } : { abandoned }) }),
   ]
 }
 
@@ -79,20 +79,26 @@ export async function goBackFrom(
   if (!task) return undefined
   if (task.phase === 'done') return undefined
   let isAsked = task.host !== undefined
+  let left = ''
   if (task.host !== undefined) {
     const { ConnectionLost, destinationAt } = await import('../../lib/host/destination.ts')
     try {
       const destination = await destinationAt(task.host, settings)
       const { uuid = '' } = moved.kept ?? moved.here ?? {}
-      const ask = () => destination.ask('status', { name, move: task.move, uuid, shared: task.shared === true })
+      const reference = { name, move: task.move, uuid, shared: task.shared === true }
+      const ask = () => destination.ask('status', reference)
       const { state } = await ask().catch((error) => {
         if (!(error instanceof ConnectionLost)) throw error
         return ask() // by a new connection
       })
       if (state?.running) return undefined
+      // Nothing can have been started there, so the guest is not kept off where that host cannot clear away (its disk is
+      // full, say): the next move takes over what is left.
+      if (task.phase === 'begun' && !state?.arrived) await destination.ask('undo', reference)
     } catch (error) {
       if (!(error instanceof Problem) || task.phase === 'handed-over') throw unknownState(name, task.host, error)
       isAsked = false
+      left = `; what arrived on ${task.host} stays there: ${error.message}`
     }
   }
   // Only who says so may lose what its guest has written since.
@@ -104,8 +110,6 @@ export async function goBackFrom(
       `run the same command again; or lose that, and go back: cowhand revert ${name}`,
     )
   const runs = task.run ? ', and it runs' : ''
-  const left =
-    isAsked || task.host === undefined ? '' : `; what arrived on ${task.host}, which cannot be reached, stays there`
   return { calls: backCalls(name, { moved, task, isAsked }, settings), said: `${name} is as it was${runs}${left}` }
 }
 

@@ -85,7 +85,7 @@ function putTogether(job: MoveJob, found: FoundMove, settings: Settings): Call[]
             to: layout.arrivingOf(stage),
           }),
         ]),
-    call(recordTask, { directory: kept, task: { ...task, phase: 'handed-over' } }),
+    call(recordTask, { directory: kept, 'in-hand': { ...task, phase: 'handed-over' } }),
     ...arriveCalls(order, settings, { isHere: true, hasArrived }),
   ]
 }
@@ -94,11 +94,11 @@ function callsHere(job: MoveJob, found: FoundMove, settings: Settings): Call[] {
   const { task, order, moved } = found
   const kept = layout.keptOf(settings.instances, job.name)
   return [
-    call(recordTask, { directory: moved.directory, task }),
+    call(recordTask, { directory: moved.directory, 'in-hand': task }),
     ...putTogether(job, found, settings),
     ...runOrder(order, settings),
     call(clearSent, { directory: kept, state: false }),
-    call(recordTask, { directory: kept, task: { ...task, phase: 'done' } }),
+    call(recordTask, { directory: kept, 'in-hand': { ...task, phase: 'done' } }),
   ]
 }
 
@@ -115,7 +115,7 @@ function shareCalls(job: MoveJob, found: FoundMove, settings: Settings): Call[] 
     ...(isSame ? switchOff(job, found, settings, directory) : putTogether(job, found, settings)),
     // Before it may run there, for the disks are the same: this host must not start it by itself when it comes up again.
     ...(uri === undefined || !order.domain ? [] : [call(undefineDomain, { uri, name: job.name, uuid })]),
-    call(recordTask, { directory, task: { ...task, phase: 'handed-over' } }),
+    call(recordTask, { directory, 'in-hand': { ...task, phase: 'handed-over' } }),
   ]
 }
 
@@ -173,7 +173,7 @@ export function sendCalls(host: string, job: MoveJob, found: FoundMove, settings
           }),
         ]),
     // From here on it may run there, whatever we hear: nothing starts it here before the other host says that it is off.
-    call(recordTask, { directory: kept, task: { ...task, phase: 'handed-over' } }),
+    call(recordTask, { directory: kept, 'in-hand': { ...task, phase: 'handed-over' } }),
   ]
 }
 
@@ -187,7 +187,7 @@ export function fenceCalls(name: string, { task, uuid }: Fenced, settings: Setti
     ...(uri === undefined ? [] : [call(undefineDomain, { uri, name, uuid })]),
     // Where it has its own name still, both hosts have these files, and nothing was made to be sent.
     ...(isAside ? [call(clearSent, { directory, state: false })] : []),
-    call(recordTask, { directory, task: { ...task, phase: 'done' } }),
+    call(recordTask, { directory, 'in-hand': { ...task, phase: 'done' } }),
   ]
 }
 
@@ -204,7 +204,7 @@ function callsTo(host: string, job: MoveJob, found: FoundMove, settings: Setting
   const record = answer.shared ? {} : { record: sentOf(settings, job.name) }
   return [
     // First: what the other host makes ready is found again by it, and undone.
-    call(recordTask, { directory: found.moved.directory, task }),
+    call(recordTask, { directory: found.moved.directory, 'in-hand': task }),
     ...(answer.shared || answer.instance === 'arrived' ? [] : [prepare(1)]),
     ...bases,
     ...(bases.length > 0 ? [prepare(2)] : []),

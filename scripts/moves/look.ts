@@ -167,7 +167,9 @@ export async function orderOf(
   const { to } = job
   if (to !== undefined) requireOther(to, offer, answer)
   if (answer.instance === 'arrived' || (to === undefined && moved.kept && moved.here)) cameBefore.add(task.move)
-  if (moved.task && (moved.task.shared === true) !== answer.shared)
+  // Where others carry the documents, it begins before anybody has looked there.
+  const isUndecided = moved.task?.phase === 'begun' && moved.task.shared === undefined && !moved.kept
+  if (moved.task && !isUndecided && (moved.task.shared === true) !== answer.shared)
     refuse(
       'UNSUPPORTED',
       `Cannot go on with "${offer.name}": when it began, ${to} ${answer.shared ? 'did not see' : 'saw'} the same files, and now it ${answer.shared ? 'does' : 'does not'}`,

@@ -12,12 +12,17 @@ import { recordTask } from '../steps/record-task.ts'
 import { removeInstance } from '../steps/remove-instance.ts'
 
 /** First: from here on it is no whole any more, and nothing leads back to it. */
-const begin = (directory: string, task: Task) => call(recordTask, { directory, task: { ...task, phase: 'confirming' } })
+const begin = (directory: string, task: Task) =>
+  call(recordTask, { directory, 'in-hand': { ...task, phase: 'confirming' } })
 
 export const confirm = definePipeline({
   name: 'confirm',
   summary: 'Drop what a resize or migration kept for going back',
   positional: ['name'],
+  examples: [
+    ['cowhand confirm web1 --dry-run', 'what would be removed'],
+    ['cowhand confirm web1', 'from then on there is no way back'],
+  ],
   job: z.strictObject({
     name: nameOf,
     'without-host': described(
@@ -66,7 +71,7 @@ export const confirm = definePipeline({
       return [
         begin(directory, task),
         call(clearSent, { directory, state: true }),
-        call(recordTask, { directory, task: undefined }),
+        call(recordTask, { directory, 'in-hand': undefined }),
       ]
     }
     return [

@@ -38,7 +38,7 @@ export const migrateSource = definePipeline({
   reasons: (_, { found }) => (found ? moveReasons(found) : []),
   calls(job, { moved, task, uuid, unread = [], found }, settings) {
     const { phase, to, name } = job
-    const begun = call(recordTask, { directory: moved.directory, task })
+    const begun = call(recordTask, { directory: moved.directory, 'in-hand': task })
     if (phase === 'offer')
       return [begun, ...unread.map((base) => call(verifyBase, { base: `${basesOf(settings.instances)}/${base}` }))]
     if (task.phase === 'done' || phase === 'order') return []

@@ -11,7 +11,10 @@ export const revert = definePipeline({
   name: 'revert',
   summary: 'Go back to what an instance was before its resize or migration',
   positional: ['name'],
-  examples: [['cowhand revert web1 --yes', 'without a question']],
+  examples: [
+    ['cowhand revert web1 --dry-run', 'what would be removed, here and on the other host'],
+    ['cowhand revert web1 --yes', 'without a question; the guest runs here again, if it ran'],
+  ],
   job: z.strictObject({
     name: nameOf,
     'without-host': described(

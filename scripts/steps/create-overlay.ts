@@ -24,7 +24,8 @@ export const createOverlay = defineStep({
   // Under the lock of its base, so that a cleaner cannot take the base before the overlay is seen to need it.
   locks: ({ base }) => [baseLock(base)],
   inspect: async ({ disk, base }, _, ahead) => ({
-    disk: await diskFoundAt(disk),
+    // Where its directory is made anew, what is in there goes.
+    disk: ahead.has(dirname(disk)) ? undefined : await diskFoundAt(disk),
     base: baseAt(base),
     isRaw: !fileAt(base) || readQcow2(base) === undefined,
     isComing: ahead.has(base),

@@ -17,15 +17,16 @@ export const recordTask = defineStep({
         z.object({ move: Uuid, host: z.string() }),
         'move that was given up while its destination could not be reached',
       ),
-      task: optional(Task, 'the task; left out: none is in hand any more'),
+      // Not called task: that is what a job document names its command by.
+      'in-hand': optional(Task, 'the task; left out: none is in hand any more'),
     }),
-  about: ({ task }) => task?.phase ?? 'over',
+  about: ({ 'in-hand': task }) => task?.phase ?? 'over',
   inspect: async ({ directory }) => ({
     record: instanceAt(directory),
     // As it is written: without a task it is again what it was before one, byte for byte.
     written: jsonAt(`${directory}/instance.json`) as InstanceRecord,
   }),
-  plan({ directory, task, abandoned }, { record, written }): Action[] {
+  plan({ directory, 'in-hand': task, abandoned }, { record, written }): Action[] {
     const path = `${directory}/instance.json`
     if (!record)
       return refuse('MISSING_PREREQUISITE', `Cannot write "${path}": there is no such instance`, 'cowhand list')

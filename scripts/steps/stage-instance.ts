@@ -3,6 +3,7 @@ import { ownNamesIn, requireNoLink } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
 import {
   arrivesAt,
+  clearing,
   clearStage,
   endingReceivers,
   hasArrived,
@@ -45,6 +46,7 @@ export const stageInstance = defineStep({
       isKept: instanceAt(kept)?.task?.move === move,
       part: ownNamesIn(arrivingOf(stage)) !== undefined,
       reserved: ownNamesIn(reservedOf(stage)) !== undefined,
+      clearing: clearing(reservedOf(stage)),
       ending: await endingReceivers(stage),
       now: new Date().toISOString(),
     }
@@ -65,13 +67,16 @@ export const stageInstance = defineStep({
     const since = (mark?.move === move && mark.since) || found.now
     const text = `${JSON.stringify({ version: 1, move, host, since, agreement }, null, 2)}\n`
     const isMarked = mark !== undefined && !isGivenUp && mark.agreement === agreement
+    // It was made ready for another plan, on other bases.
+    const isOther = mark !== undefined && !isMarked && !isGivenUp && found.reserved
     return [
       ...(names ? [] : [{ do: 'mkdir', path: stage, mode: 0o755 } as const]),
       // First and last of what is in it: so it is always told whose it is, and only then something arrives in it.
       ...(isGivenUp ? found.reusing : []),
+      ...(isOther ? found.clearing : []),
       ...(isMarked ? [] : [{ do: 'write', path: markOf(stage), text, mode: 0o644 } as const]),
       ...(found.part ? [] : [directory(arrivingOf(stage))]),
-      ...(found.reserved && !isGivenUp ? [] : [directory(reservedOf(stage))]),
+      ...(found.reserved && !isGivenUp && !isOther ? [] : [directory(reservedOf(stage))]),
       // They would write into what is sent again.
       ...found.ending,
     ]

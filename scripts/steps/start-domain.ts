@@ -1,5 +1,7 @@
 import * as z from 'zod/mini'
+import { interrupt } from '../../lib/host/interrupt.ts'
 import { domainAt, virsh } from '../../lib/host/libvirt.ts'
+import { letItGo } from '../../lib/host/power.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { described, InstanceName } from '../../lib/job/spec.ts'
@@ -13,7 +15,10 @@ export const startDomain = defineStep({
       uri: described(z.string(), 'libvirt, such as qemu:///system'),
       name: described(InstanceName, 'name of the instance'),
     }),
-  inspect: ({ uri, name }) => domainAt(uri, name),
+  inspect: async ({ uri, name }) => {
+    await letItGo(uri, name, interrupt.signal)
+    return domainAt(uri, name)
+  },
   plan({ uri, name }, domain): Action[] {
     if (!domain)
       refuse(

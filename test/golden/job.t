@@ -123,7 +123,7 @@ The whole form is a JSON schema, for editors and other programs:
   https://json-schema.org/draft/2020-12/schema
   event job result settings
   $ jq -r '[."$defs".job.oneOf[].properties.task.const] | map(select(startswith("step") | not)) | join(", ")' schema.json
-  cache clean, cache prefetch, cache verify, create, delete, image add, image remove, list, show, cache list, image list, image show, doctor
+  cache clean, cache prefetch, cache verify, confirm, create, delete, image add, image remove, migrate, migrate-destination, migrate-source, resize, revert, list, show, cache list, image list, image show, doctor, rsyncd-conf
   $ jq -c '."$defs".job.oneOf[] | select(.properties.task.const == "create") | .required, .additionalProperties' schema.json
   ["task","name","image","root"]
   false

@@ -53,7 +53,7 @@ async function onPair(argv: string[], env: Record<string, string>, seconds: numb
 export async function play(
   story: string,
   runtime: Runtime,
-  seconds = 120,
+  seconds = 240,
   promote = false,
 ): Promise<string | undefined> {
   const home = mkdtempSync(join(tmpdir(), 'cowhand-story-'))

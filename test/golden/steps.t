@@ -4,34 +4,68 @@ put a row together that cowhand does not know.
   $ . "$TESTDIR/setup.sh"
   $ cowhand steps
   NAME                 WHAT IT DOES
+  ask-destination      Have the other host do its part of a move
+  await-domain         Wait until the guest is seen running, and stays so
+  blockresize-disk     Grow a disk of a running guest, which sees it at once
   cache-base           Make a raw base in the cache from an image: fetch, verify, examine, convert, publish
   clean-bases          Remove bases that nobody needs, and what was left half-made
+  clear-sent           Remove what was only made to be sent
+  collect-state        Keep what libvirt alone has of an instance that is off: definition, UEFI's variables, state of its TPM
+  copy-files           Copy what travels with an instance to where it arrives on the same host, sharing blocks where that is possible
   create-overlay       Put a copy-on-write disk on a base
   define-domain        Make the domain known to libvirt
   extend-base          Make a copy of a base in the size of a disk (only for base_layout: sized)
   fetch-disk           Make a disk from a delta snapshot: fetch its copy-on-write part, examine it, put it on our own base
+  grow-disk            Make a disk larger, with zeros behind what its guest knows of it
+  grow-file-system     Grow the file system of a disk without partitions to the end of the disk: ext2, ext3, ext4 or xfs
   import-image         Take an image file into the directory store: copy, hash, examine, record
   make-ephemeral-base  Make the base of ephemeral disks of one size: an empty file system labelled ephemeral0
   make-seed            Make the seed CD that cloud-init reads (NoCloud)
   make-swap-base       Make the base of swap disks of one size
   note-bases           Note which bases are in use, and begin to count the time of those that another tool made
+  place-state          Give libvirt what the guest's UEFI and TPM remember, out of the instance's directory
+  prepare-copy         Make what travels in place of a disk: merged with its base, or put on the unsized base; the disk stays as it is
+  probe-daemon         Send a small file by the rsync daemon of another host: what it writes is to be where disks arrive
+  prove-base           See that a base is what a disk that is still to come needs; changes nothing
+  publish-instance     Give an instance that has arrived its name: from then on it is here
+  push-base            Send a base to another host that cannot get it elsewhere
+  push-files           Send what travels with an instance to another host: disks, seed, NVRAM, state of its TPM
+  rebase-disk          Have the header of an overlay name another base, which is proven to have the same content
+  receive-base         Take a base that another host has sent into the cache, once it is proven
+  receive-disk         Take a disk that was sent to where its instance is put together, once it is proven
+  receive-file         Take the seed, the NVRAM, the console or a file of the TPM that was sent to where its instance is put together
   record-instance      Write down what an instance is to be (instance.json), and its disks' formats (disk.info)
+  record-sizes         Write down in instance.json which sizes its disks have from now on
+  record-task          Write down in instance.json which resize or migration is in hand, and how far it came
   remove-image         Remove an image from the directory store; bases made of it stay
   remove-instance      Remove an instance's directory: the files that cowhand made, never a base
+  remove-stage         Remove what has arrived of an instance by a move that was given up, never a base
+  replace-domain       Have libvirt know the domain as its definition says, also what its disks stand on
+  restore-instance     Give an instance that was set aside its own name again
+  set-aside-instance   Give the directory of an instance that is off another name, to go back to; its guest cannot be started meanwhile
+  settle-instance      Write down what an instance that arrives is: instance.json, disk.info, libvirt.xml
+  shutdown-domain      Switch the guest off: by its power button, and when that takes too long by pulling the plug
+  stage-instance       Make the place where an instance arrives (NAME.incoming)
   start-domain         Start the guest
   stop-domain          Switch the guest off at once, as by pulling the plug
   undefine-domain      Make libvirt forget the domain; its disks stay
   verify-base          Read a base again, compare it with its record and its image, and quarantine it where it differs
   write-domain         Write the domain's definition (libvirt.xml) and an empty console.log
   $ cowhand pipelines
-  NAME            WHAT IT DOES
-  cache clean     Remove bases that nobody has needed for a while, and what was left half-made
-  cache prefetch  Make the bases of images before they are needed
-  cache verify    Read bases again, compare them with what they were made of, and quarantine what differs
-  create          Create an instance: base, disks, domain
-  delete          Delete an instance: its domain and its disks, never a base
-  image add       Add an image file to the store
-  image remove    Remove an image from the store; bases made of it stay
+  NAME                 WHAT IT DOES
+  cache clean          Remove bases that nobody has needed for a while, and what was left half-made
+  cache prefetch       Make the bases of images before they are needed
+  cache verify         Read bases again, compare them with what they were made of, and quarantine what differs
+  confirm              Drop what a resize or migration kept for going back
+  create               Create an instance: base, disks, domain
+  delete               Delete an instance: its domain and its disks, never a base
+  image add            Add an image file to the store
+  image remove         Remove an image from the store; bases made of it stay
+  migrate              Move an instance to another host; what it was is kept here until you confirm or revert
+  migrate-destination  The destination's half of a resize or migration, for an orchestrator that drives both hosts
+  migrate-source       The source's half of a resize or migration, for an orchestrator that drives both hosts
+  resize               Give an instance larger disks, here or on another host; what it was is kept until you confirm or revert
+  revert               Go back to what an instance was before its resize or migration
   $ cowhand step create-overlay --help | sed '/^Everywhere/,$d'
   cowhand step create-overlay [flags]
   

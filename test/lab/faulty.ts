@@ -175,7 +175,9 @@ export async function stateOf({ a, b }: Pick<Faulty, 'a' | 'b'>, name: string, h
         .map((line) => (disks.some((disk) => line.startsWith(`${disk} `)) ? line.split(' ', 3).join(' ') : line)),
       disks: await Promise.all(disks.map(async (disk) => [disk, await seenBy(host, join(host.instances, disk))])),
       records: records.map((record) =>
-        readFileSync(host.file(join(host.instances, record)), 'utf8').replace(/"(move|since)": "[^"]*"/g, '*'),
+        readFileSync(host.file(join(host.instances, record)), 'utf8')
+          .replace(/"(move|since)": "[^"]*"/g, '*')
+          .replace(/ *"abandoned": \{[^}]*\},\n/, ''),
       ),
       domain: hasLibvirt ? await domainOn(host, name) : undefined,
     }

@@ -3,8 +3,10 @@ import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { done, good, inside } from './moving.ts'
-import { type Pair, type PairHost, startPair } from './pair.ts'
+import { awaitConsole, type Pair, type PairHost, startPair } from './pair.ts'
+import { patternImage } from './pattern-guest.ts'
 
 // What a move must not lose after it was done: what its guest has written since, and what libvirt keeps of it.
 
@@ -97,6 +99,21 @@ describe('two hosts', () => {
       assert.deepEqual([homes(a, name), await stateOn(a, name)], [[name], 'running'])
     })
 
+  test('a guest that was just switching itself off when it was interrupted runs afterwards', async () => {
+    await done(a, 'image', 'add', await patternImage(), '--name', 'pattern')
+    await done(a, ...words('create off --image pattern --root 96M --memory 128M --network none'))
+    await awaitConsole(a, 'off', /PATTERN WRITTEN at boot 1/)
+    // It stands still for a while, as soon as it has heard: so it takes its time to go off.
+    const script = `cowhand resize off --root 128M 2>&1 &
+      until grep -q 'power button' "$1"; do sleep 0.01; done; kill -STOP $2; kill $!; sleep 5; kill -CONT $2; wait $!`
+    const qemu = (await good(a, 'cat', '/run/libvirt/qemu/off.pid')).trim()
+    const { stdout } = await a.run(['bash', '-c', script, 'bash', inside(a, 'off', 'console.log'), qemu])
+    assert.match(stdout, /interrupted by SIGTERM.*undone: off is as it was, and it runs/s)
+    // What was told to go off would be off by now.
+    await sleep(5000)
+    assert.deepEqual([homes(a, 'off'), await stateOn(a, 'off')], [['off'], 'running'])
+  })
+
   test("a UEFI's variables stay where they are on the same host, be it another place than libvirt's own", async () => {
     const nvram = '/var/lib/libvirt/qemu/nvram/of-old.fd'
     const variables = randomBytes(2 ** 16)
@@ -166,7 +183,9 @@ describe('shared storage', () => {
     unfinished(a, 'gone')
     const path = a.file(inside(a, 'gone', 'instance.json'))
     const text = readFileSync(path, 'utf8')
-    writeFileSync(path, text.replace(/\n *"shared": true,/, ''))
+    const record = JSON.parse(text)
+    delete record.task.shared
+    writeFileSync(path, JSON.stringify(record))
     await refused(a, 'migrate gone --to beta', 'UNSUPPORTED', /did not see the same files, and now it does/)
     writeFileSync(path, text)
     await done(a, ...words('migrate gone --to beta'))

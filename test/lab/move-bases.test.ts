@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -26,8 +26,7 @@ before(async () => {
   writeFileSync(images.plain, randomBytes(imageSize))
   mkdirSync(join(scratch, 'files'))
   writeFileSync(join(scratch, 'files/data'), randomBytes(16 * MiB))
-  truncateSync(writeAndName(images.fs), imageSize)
-  execFileSync('mke2fs', ['-q', '-F', '-t', 'ext4', '-d', join(scratch, 'files'), images.fs])
+  execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', join(scratch, 'files'), images.fs, `${imageSize / 1024}K`])
   // Another place there, so that every path has to be the destination's own.
   pair = await startPair({
     a: { settings: { libvirt_uri: undefined } },
@@ -40,11 +39,6 @@ after(async () => {
   await pair?.stop()
   rmSync(scratch, { recursive: true, force: true })
 })
-
-function writeAndName(path: string): string {
-  writeFileSync(path, '')
-  return path
-}
 
 /** Both hosts as they are when nothing was ever done on them. */
 function empty(): void {
@@ -83,24 +77,24 @@ async function write(disk: string, size: number): Promise<void> {
 const root = 40 * MiB
 const disk = () => inside(a, 'vm', 'disk')
 
-/** An instance on alpha, called vm, and the name of its image's base. */
+/** What an instance on alpha, called vm, was made of: the image, and the name of its base. */
 interface Made {
+  image: ImageName
   base: string
-  root: number
 }
 type Maker = () => Promise<Made>
 
 /** Of cowhand's own. */
 const created =
-  (more: string[] = [], size = root, env: Record<string, string> = {}, name: ImageName = 'plain'): Maker =>
+  (more: string[] = [], size = root, env: Record<string, string> = {}): Maker =>
   async () => {
-    const { base } = await imageOn(a, name)
-    const { code, error } = await a.cowhand(['create', 'vm', '--image', name, '--root', `${size}`, ...more], env)
+    const { base } = await imageOn(a, 'plain')
+    const { code, error } = await a.cowhand(['create', 'vm', '--image', 'plain', '--root', `${size}`, ...more], env)
     assert.equal(code, 0, error?.message)
-    if (name === 'plain') await write(disk(), size)
+    await write(disk(), size)
     if (more.includes('--ephemeral'))
       await good(a, 'qemu-io', '-f', 'qcow2', '-c', 'write -P 20 40M 1M', inside(a, 'vm', 'disk.local'))
-    return { base, root: size }
+    return { image: 'plain', base }
   }
 
 /** A disk that stands on nothing. */
@@ -112,7 +106,7 @@ const alone =
     await good(a, 'qemu-img', 'convert', '-f', 'raw', '-O', format, images.plain, disk())
     await good(a, 'qemu-img', 'resize', '-q', '-f', format, disk(), `${root}`)
     if (format === 'qcow2') await write(disk(), root)
-    return { base, root }
+    return { image: 'plain', base }
   }
 
 interface LegacyRow {
@@ -154,7 +148,7 @@ const legacy =
       await good(a, 'qemu-io', '-f', 'qcow2', '-c', 'write -P 20 40M 1M', inside(a, 'vm', 'disk.local'))
     }
     if (isSizedOnly) rmSync(a.file(unsized))
-    return { base, root: GiB }
+    return { image: name, base }
   }
 
 /** What beta has in the place of the base. */
@@ -164,19 +158,16 @@ const putBase = (name: string, fill: (path: string) => void): void => {
   mkdirSync(join(path, '..'), { recursive: true })
   fill(path)
 }
-const imageOf = ({ root: size }: Made): ImageName => (size === GiB && isGrown ? 'fs' : 'plain')
-let isGrown = false
-
 const there = {
   equal: async (made: Made) => {
-    await imageOn(b, imageOf(made))
-    await done(b, 'cache', 'prefetch', imageOf(made))
+    await imageOn(b, made.image)
+    await done(b, 'cache', 'prefetch', made.image)
   },
-  'only in its store': (made: Made) => imageOn(b, imageOf(made)),
+  'only in its store': (made: Made) => imageOn(b, made.image),
   absent: async () => {},
-  'absent, and deleted from the store': (made: Made) => done(a, 'image', 'remove', imageOf(made), '--yes'),
+  'absent, and deleted from the store': (made: Made) => done(a, 'image', 'remove', made.image, '--yes'),
   'another one': async ({ base }: Made) => putBase(base, (path) => writeFileSync(path, randomBytes(imageSize))),
-  "another tool's": async (made: Made) => putBase(made.base, (path) => copyFileSync(images[imageOf(made)], path)),
+  "another tool's": async (made: Made) => putBase(made.base, (path) => copyFileSync(images[made.image], path)),
 } satisfies Record<string, There>
 
 interface Row {
@@ -376,18 +367,22 @@ const rows: Row[] = [
 const instancesOn = (host: PairHost): string[] =>
   entries(host.file(host.instances)).filter((name) => name !== '_base' && name !== 'locks')
 
-/** Without their records, in which more is written down with time. */
-const basesOn = (host: PairHost): string[] =>
-  entries(host.file(baseOn(host, ''))).length === 0
-    ? []
-    : tree(host.file(baseOn(host, ''))).filter((line) => !/^\S+\.json /.test(line))
+/** Each base, and when it was last written to. Of their records nothing: more is written down in them with time. */
+const basesOn = (host: PairHost): string[] => {
+  const directory = host.file(baseOn(host, ''))
+  return entries(directory)
+    .filter((name) => !name.endsWith('.json'))
+    .map((name) => {
+      const { ino, size, mtimeNs } = statSync(join(directory, name), { bigint: true })
+      return `${name} ${ino} ${size} ${mtimeNs}`
+    })
+}
 
 describe('what a guest sees is the same', () => {
   for (const { from, make, there: at, words, says, stands, sendsBase = false, sizes = {}, more } of rows) {
     const where = at === undefined ? '' : `, its base there: ${at}`
     test(`${from}${where}: ${words.replace('vm ', '')}`, async () => {
       empty()
-      isGrown = from.includes('grown')
       const made = await make()
       if (at) await there[at](made)
       const host = at ? b : a

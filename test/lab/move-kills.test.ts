@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -152,6 +152,31 @@ describe('disks', () => {
     assert.ok(moments.length > 35, JSON.stringify(moments))
     for (const [turn, moment] of moments.entries()) await cut(disks, moment, turn)
   })
+  test('confirm, killed at every action, ends the same, and it is too late to go back', async () => {
+    const { name, confirm, resize, revert } = disks
+    await good(resize, 'before confirm')
+    const [kept, saved] = [lab.a.file(join(lab.a.instances, `${name}_resize`)), join(scratch, 'kept')]
+    const arrived = filesOf(lab.b, name)
+    cpSync(kept, saved, { recursive: true, preserveTimestamps: true })
+    const bring = () => cpSync(saved, kept, { recursive: true, preserveTimestamps: true })
+    const moments = await undisturbed(confirm)
+    assert.ok(moments.length > 10, JSON.stringify(moments))
+    for (const { at, what } of moments) {
+      const where = `confirm, killed before ${what}`
+      bring()
+      const { code } = await lab.run(confirm, { here: { at } })
+      assert.equal(code, null, where)
+      // As soon as something of it is gone, nothing leads back: the other host has the only whole one.
+      const isWhole =
+        readFileSync(join(kept, 'instance.json'), 'utf8') === readFileSync(join(saved, 'instance.json'), 'utf8')
+      if (!isWhole) assert.equal((await lab.run(revert)).code, 3, where)
+      await good(confirm, where)
+      await lab.assertQuiet(where)
+      assert.deepEqual([filesOf(lab.a, name), filesOf(lab.b, name)], [[], arrived], where)
+    }
+    bring()
+    await goBack(disks, 'after confirm')
+  })
   test('going back, killed at every action on either host, ends the same', async () => {
     for (const { at, there, what } of disks.reverting) {
       const where = `revert, killed ${there ? 'there' : 'here'} before ${what}`
@@ -175,7 +200,6 @@ describe('a guest', () => {
 
   test('a guest that is resized to another host runs on one of them, whoever is killed', async () => {
     const moments = guest.resizing.filter(isOfGuest)
-    console.error(moments.map((m) => m.what))
     for (const [turn, moment] of moments.entries()) await cut(guest, moment, turn)
   })
   test('a guest that goes back runs on one host, whoever is killed', async () => {

@@ -43,7 +43,7 @@ export interface Seen {
 
 let count = 0
 
-/** What a guest would see on a disk now. @param base what QEMU is told that the disk stands on, and nothing else */
+/** What a guest would see on a disk now. */
 export async function seen(host: PairHost, disk: string, format = 'qcow2'): Promise<Seen> {
   count += 1
   const path = `/var/lib/cowhand/seen.${count}`

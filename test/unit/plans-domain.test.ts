@@ -19,18 +19,22 @@ type Found<S extends { inspect: (...words: never[]) => Promise<unknown> }> = Awa
 const at = (state: string) => ({ domain: domain(state) })
 plans(shutdownDomain, { ...given, 'shutdown-timeout': '60s' }, { domain: on } as Found<typeof shutdownDomain>, [
   { name: 'it runs', then: ['power-off vm1 (by its power button, after 60 s by its plug)'] },
-  { name: 'at once', input: { 'shutdown-timeout': '0' }, then: ['power-off vm1 (at once)'] },
+  { name: 'at once', input: { 'shutdown-timeout': '0' }, then: ['power-off vm1 (by its plug)'] },
   { name: 'it is off', found: at('shut off'), then: [] },
   { name: 'libvirt does not know it', found: { domain: undefined }, then: [] },
   { name: 'it crashed', found: at('crashed'), then: ['power-off vm1 (by its power button, after 60 s by its plug)'] },
-  { name: 'it goes off by itself', found: at('in shutdown'), then: ['power-off vm1 (by its power button, after 60 s by its plug)'] },
+  {
+    name: 'it goes off by itself',
+    found: at('in shutdown'),
+    then: ['power-off vm1 (by its power button, after 60 s by its plug)'],
+  },
   { name: 'it is paused: for people', found: at('paused'), then: 'UNSUPPORTED' },
   { name: 'it sleeps: for people', found: at('pmsuspended'), then: 'UNSUPPORTED' },
   {
     name: 'paused, at once',
     input: { 'shutdown-timeout': '0' },
     found: at('paused'),
-    then: ['power-off vm1 (at once)'],
+    then: ['power-off vm1 (by its plug)'],
   },
   { name: 'another one of this name', found: { domain: domain('running', stranger) }, then: 'DOMAIN_EXISTS' },
 ])

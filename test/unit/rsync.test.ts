@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { type Compression, compressionFor, type Data, type Link, linkTo, sampleRatio } from '../../lib/host/compress.ts'
 import { addressOf, type Call, callsOf, progressIn, rsyncArgv, rsyncThere } from '../../lib/host/rsync.ts'
-import { explainRsync } from '../../lib/host/rsync-end.ts'
+import { explainRsync, Killed } from '../../lib/host/rsync-end.ts'
 import { passwordIn, sampleRsyncdConf } from '../../lib/host/rsyncd.ts'
 import type { Code } from '../../lib/job/problem.ts'
 import { Settings } from '../../lib/job/settings.ts'
@@ -330,12 +330,15 @@ describe('what it means that rsync failed', () => {
     const end = { code: 137, signal: 'SIGKILL', said: `Killed\n${closed(12)}` }
     assert.equal(explainRsync(end, { ...about, transport: 'ssh' }).code, 'HOST_UNREACHABLE')
   })
-  it('killed here', () => {
+  it('killed here, from outside: another try may do', () => {
     const problem = explainRsync({ code: -1, signal: 'SIGKILL', said: closed(12) }, { ...about, transport: 'ssh' })
     assert.equal(
       `${problem.code}: ${problem.message}`,
       'TOOL_FAILED: Cannot send "disk" to h2: rsync was ended by SIGKILL',
     )
+    assert.ok(problem instanceof Killed)
+    const crashed = explainRsync({ code: -1, signal: 'SIGSEGV', said: '' }, { ...about, transport: 'ssh' })
+    assert.ok(!(crashed instanceof Killed))
   })
 })
 

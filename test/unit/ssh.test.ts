@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { quote } from 'zx/core'
 import { named, problemOf } from '../../lib/host/destination.ts'
 import { linesOf } from '../../lib/host/lines.ts'
-import { explainSsh, sshWords, typedSsh } from '../../lib/host/ssh.ts'
+import { explainSsh, quickCiphers, sshWords, typedSsh } from '../../lib/host/ssh.ts'
 import { Hello, Reply, Request } from '../../lib/job/conversation.ts'
 import { joint } from '../../lib/job/problem.ts'
 import { Settings } from '../../lib/job/settings.ts'
@@ -142,6 +142,28 @@ describe('the words of ssh', () => {
     assert.equal(typedSsh('beta', {}), 'ssh beta')
     assert.equal(typedSsh('beta', all), 'ssh -p 2222 -i /k/id op@beta')
   })
+})
+
+describe('the order of ciphers', () => {
+  const [chacha, ctr, gcm, more] = [
+    'chacha20-poly1305@openssh.com',
+    'aes256-ctr',
+    'aes128-gcm@openssh.com',
+    'aes256-gcm@openssh.com',
+  ]
+  const intel = 'model name\t: some\nflags\t\t: fpu pclmulqdq aes avx\n'
+  for (const [what, its, processor, order] of [
+    ["OpenSSH's own", [chacha, ctr, gcm, more], intel, [gcm, more, chacha, ctr]],
+    ['on ARM', [chacha, gcm], 'Features\t: fp asimd aes pmull\n', [gcm, chacha]],
+    ['a processor without AES', [chacha, gcm], 'flags\t\t: fpu aesthetic\nmodel name\t: aes\n', undefined],
+    ['chosen by somebody', [ctr, chacha, gcm], intel, undefined],
+    ['AES-GCM is not allowed', [chacha, ctr], intel, undefined],
+    ['AES-GCM is first', [gcm, chacha], intel, undefined],
+  ] as const)
+    test(what, () =>
+      assert.equal(quickCiphers(`user root\nciphers ${its.join(',')}\nmacs x\n`, processor), order?.join(',')),
+    )
+  test('ssh tells none', () => assert.equal(quickCiphers('', intel), undefined))
 })
 
 describe('what ssh says', () => {

@@ -92,7 +92,7 @@ describe('room for the copies that a move makes first', () => {
     ...{ file: 'disk', way: 'whole', format: 'qcow2', size: 1, send: 2 ** 60, reason: '' },
     ...more,
   })
-  const look = (ways: OrderedDisk[], phase?: 'off') => {
+  const look = (ways: OrderedDisk[], phase?: 'handed-over') => {
     const task = {
       move,
       kind: 'migrate',
@@ -110,6 +110,7 @@ describe('room for the copies that a move makes first', () => {
     return requireWay(found, 'ssh', Settings.parse({ instances: here }))
   }
   const isFull = { code: 'NO_SPACE', kind: 'refused' }
+  test('once the guest is off they are made', () => look([way({ way: 'flat' })], 'handed-over'))
   test('what travels as it is takes none', () => look([way({})]))
   test('what is merged', () => assert.rejects(look([way({ way: 'flat' })]), isFull))
   test('what is put on another base', () => assert.rejects(look([way({ rebaseFirst: 'a' })]), isFull))

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { sh } from '../../../build/sh.ts'
 import { type Pair, type PairHost, startPair } from '../../lab/pair.ts'
+import { withDirectory } from './image.ts'
 
 // Two hosts on a wire of 1 Gbit/s, without libvirt, and instances that are worth sending.
 
@@ -10,13 +11,14 @@ export const own = '/var/lib/cowhand/bench'
 
 /** Bytes that are alike in every round, and compress as those of most disks do (zstd: to 0.4): this machine's programs. */
 const programs = 'LC_ALL=C tar --sort=name -C / -cf - usr/bin usr/lib usr/share 2>/dev/null'
-/** The same without end: programs of a small machine are not enough. */
-const endless = `while ${programs}; do :; done 2>/dev/null`
+/** The same again and again, for those of a small machine are not enough. Who reads it takes what he needs. */
+const typical = `for i in $(seq 20); do ${programs} || :; done`
 
 /** Bytes that do not compress, and are alike in every round. */
 const noise = 'openssl enc -aes-128-ctr -pass pass:bench -nosalt -pbkdf2 -in /dev/zero 2>/dev/null'
 
-export const kinds = { typical: endless, random: noise } as const
+const kinds = { typical, random: noise } as const
+type Kind = keyof typeof kinds
 
 /** Run a script on a host. @returns milliseconds @throws {Error} with what it said */
 export async function timed(host: PairHost, script: string): Promise<number> {
@@ -44,17 +46,17 @@ export async function withPair(use: (pair: Pair) => Promise<void>): Promise<void
 }
 
 /** An image in the store of both hosts, and its base on both. @param data MiB of data; a guest sees a quarter more */
-export async function shareImage({ a, b }: Pair, name: string, data: number): Promise<void> {
-  for (const host of [a, b]) {
-    const file = join(own, `${name}.raw`)
-    // What comes before the pipe ends by its reader: that is no failure.
-    await timed(host, `(${endless}) | head -c ${data}M >${file}; truncate -s ${Math.round(data * 1.25)}M ${file}`)
-    await timed(host, `cowhand image add ${file} --name ${name} && cowhand cache prefetch ${name} && rm ${file}`)
-  }
+export async function shareImage({ a, b }: Pair, name: string, kind: Kind, data: number): Promise<void> {
+  await withDirectory(async (directory) => {
+    const file = join(directory, `${name}.raw`)
+    await timed(a, `(${kinds[kind]}) | head -c ${data}M >${file}; truncate -s ${Math.round(data * 1.25)}M ${file}`)
+    for (const host of [a, b])
+      await timed(host, `cowhand image add ${file} --name ${name} && cowhand cache prefetch ${name}`)
+  })
 }
 
 /** Fill an overlay as a guest would: pieces of 16 MiB all over its disk. @param data MiB of data @param size MiB of disk */
-export async function fillOverlay(host: PairHost, path: string, kind: keyof typeof kinds, data: number, size: number) {
+export async function fillOverlay(host: PairHost, path: string, kind: Kind, data: number, size: number) {
   const piece = 16
   const [source, part] = [`${own}/source`, `${own}/piece`]
   await timed(host, `(${kinds[kind]}) | head -c ${data}M >${source}`)

@@ -19,7 +19,7 @@ export interface MoveContext {
  * @throws {Problem} as the module that does it
  */
 export async function performMove(action: MoveAction, context: MoveContext): Promise<{ sent?: number }> {
-  const { settings, signal, tell, progress } = context
+  const { signal, tell, progress } = context
   switch (action.do) {
     case 'ask':
       return (await import('./asking.ts')).ask(action, context)

@@ -123,7 +123,7 @@ function descriptors(images: Image[], makes: Work['makes'], user: number | undef
   /** Whose it is that is lent, by our descriptor. A run that was killed may have left it to the user that it had. */
   const lent = new Map<number, number>()
   const close = () => opened.forEach(closeSync)
-  const file = (path: string, fd: number) => ({
+  const file = (fd: number) => ({
     driver: 'file',
     filename: `/proc/self/fd/${2 + files.push(fd)}`,
   })
@@ -139,12 +139,12 @@ function descriptors(images: Image[], makes: Work['makes'], user: number | undef
   const node = (image: Image): object => ({
     driver: image.format,
     ...(image.direct ? { cache: { direct: true } } : {}),
-    file: file(image.path, image.fd ?? openImage(image)),
+    file: file(image.fd ?? openImage(image)),
     backing: image.on ? node(image.on) : null,
   })
   try {
     for (const image of images) names.set(image.path, `json:${JSON.stringify(node(image))}`)
-    if (makes) names.set(makes.path, `file:${file(makes.path, makes.fd).filename}`)
+    if (makes) names.set(makes.path, `file:${file(makes.fd).filename}`)
   } catch (error) {
     close()
     throw error

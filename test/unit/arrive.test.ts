@@ -31,7 +31,7 @@ import type { InstanceRecord, Task } from '../../lib/job/instance.ts'
 import { arrivingOf, keptOf, recordOf, reservedOf, stageOf } from '../../lib/job/layout.ts'
 import type { BaseIdentity } from '../../lib/job/move.ts'
 import { type Code, Problem } from '../../lib/job/problem.ts'
-import { runAll, type World } from '../../lib/job/runner.ts'
+import { planAll, runAll, type World } from '../../lib/job/runner.ts'
 import { Settings } from '../../lib/job/settings.ts'
 import { type Call, call } from '../../lib/job/step.ts'
 import { cacheClean } from '../../scripts/pipelines/cache-clean.ts'
@@ -340,6 +340,29 @@ describe('stage-instance', () => {
     await run([clear(other)])
     assert.ok(existsSync(stage), 'what is of another move stays')
   })
+  test('it was made ready for another plan: what was kept for that goes, and what has arrived stays', async () => {
+    const larger = () => call(createOverlay, { disk: join(reservedOf(stage), 'disk'), base, size: 9 * M })
+    const others = () => [stageIt({ agreement: 'other' }), larger()]
+    const begin = async () => {
+      rmSync(instances, { recursive: true })
+      mkdirSync(instances)
+      await run([stageIt({ agreement: 'one' })])
+      assert.deepEqual(await plan(stageIt({ agreement: 'one' })), [])
+      pushBase()
+      await run([takeBase(), reserve()])
+      writeFileSync(part('disk'), 'some of it')
+    }
+    await begin()
+    await refuses([larger()], 'INSTANCE_DIFFERS')
+    const { length: count } = (await planAll(others(), settings)).flatMap(({ actions }) => actions)
+    for (let lives = 0; lives < count; lives += 1) {
+      await begin()
+      await assert.rejects(run(others(), lives), Killed)
+      await run(others())
+      assert.deepEqual(readdirSync(part('')), ['disk'])
+      for (const one of others()) assert.deepEqual(await plan(one), [])
+    }
+  })
   test('files of somebody are there', async () => {
     mkdirSync(stage)
     writeFileSync(inStage('precious'), '')
@@ -626,6 +649,7 @@ describe('what waits is not overrun', () => {
   })
   test('something else has the name that is kept', async () => {
     mkdirSync(keptOf(instances, 'web1'))
+    writeFileSync(join(keptOf(instances, 'web1'), 'notes'), '')
     await both(/ls -l .*web1_resize/)
   })
   test('nothing waits', async () => {

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { InstanceRecord } from '../../lib/job/instance.ts'
 import { defineDomain } from '../../scripts/steps/define-domain.ts'
 import { recordInstance } from '../../scripts/steps/record-instance.ts'
+import { recordSizes } from '../../scripts/steps/record-sizes.ts'
 import { removeInstance } from '../../scripts/steps/remove-instance.ts'
 import { startDomain } from '../../scripts/steps/start-domain.ts'
 import { stopDomain } from '../../scripts/steps/stop-domain.ts'
@@ -255,3 +256,11 @@ plans(removeInstance, { directory: '/i/vm1' }, { names: [], inside: [], inUse: f
   { name: 'a guest has its disk open', found: { names: ['disk'], inUse: true }, then: 'IN_USE' },
 ])
 type RemoveFacts = Awaited<ReturnType<typeof removeInstance.inspect>>
+
+const resized = (more: object) => `write /i/vm1/instance.json (${bytes({ ...record, ...more })} bytes)`
+plans(recordSizes, { directory: '/i/vm1', root: '40G' }, { record, written: record }, [
+  { name: 'it has grown', then: [resized({ root: 40 * GiB })] },
+  { name: 'it is written down already', input: { root: '20G' }, then: [] },
+  { name: 'only the ephemeral disk', input: { root: undefined, ephemeral: '1G' }, then: [resized({ ephemeral: GiB })] },
+  { name: 'there is no such instance', found: { record: undefined }, then: 'MISSING_PREREQUISITE' },
+])

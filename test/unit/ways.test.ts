@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { baseName, kindOfBase } from '../../lib/job/layout.ts'
 import type { AnsweredBase, OfferedBase, OfferedDisk } from '../../lib/job/move.ts'
 import { type Code, Problem } from '../../lib/job/problem.ts'
-import { nameOfContent, totals, unmeasured, type WayOptions, waysOf } from '../../lib/job/ways.ts'
+import { agreementOf, nameOfContent, totals, unmeasured, type WayOptions, waysOf } from '../../lib/job/ways.ts'
 
 // What becomes of each disk, for what the two hosts have: a row is a case.
 
@@ -344,4 +344,27 @@ test('what it takes: two disks may stand on one base, and swap takes next to not
     [318, 1018, 1018].map((size) => size * M + swapSpace),
   )
   assert.equal(sent?.words(5 * G), '1018M to send at most, about 11 s at 100M/s; 1018.4M to allocate of 5G free')
+})
+
+describe('what both halves agree on', () => {
+  const options = { flatten: false, ephemeralPolicy: 'copy', root: 20 * G } as const
+  const offer = { name: 'web1', kind: 'resize', record, disks: [on(measured)] } as const
+  const ordered = (answer: AnsweredBase[], more: Partial<WayOptions> = {}) => ({
+    move: '11111111-2222-4333-8444-555555555555',
+    shared: false,
+    growFs: true,
+    ways: waysOf({ ...offer, disks: [on(measured)] }, { bases: answer }, { ...options, ...more }),
+  })
+  const usual = ordered([is('absent')])
+  for (const [what, order, isSame] of [
+    ['the same', ordered([is('absent')]), true],
+    ['the base has come since: where it is from is of no matter', ordered([is('equal')]), true],
+    ['another size', ordered([is('absent')], { root: 21 * G }), false],
+    ['another way', ordered([is('absent')], { flatten: true }), false],
+    ['another base', ordered([is('differs')]), false],
+    ['another move', { ...usual, move: '99999999-2222-4333-8444-555555555555' }, false],
+    ['its file system is not to be grown', { ...usual, growFs: false }, false],
+    ['both see the same files', { ...usual, shared: true }, false],
+  ] as const)
+    test(what, () => assert.equal(agreementOf(order) === agreementOf(usual), isSame))
 })

@@ -95,8 +95,17 @@ function bytesAt(files: { path: string; size: number }[], position: number, buff
   return buffer.subarray(0, 0)
 }
 
-/** What leads to a host: by the address that the kernel would send from, and the device which has that. Never throws. */
-export async function linkTo(host: string): Promise<Link> {
+const links = new Map<string, Promise<Link>>()
+
+/** What leads to a host, looked up once in a run: a plan asks for it, and what follows from the plan. Never throws. */
+export function linkTo(host: string): Promise<Link> {
+  const link = links.get(host) ?? lookUp(host)
+  links.set(host, link)
+  return link
+}
+
+/** By the address that the kernel would send from, and the device which has that. */
+async function lookUp(host: string): Promise<Link> {
   try {
     // By a program, which can be ended where a name server is silent.
     const { stdout } = await ask(['getent', 'ahosts', '--', host], { limit: 2000 })

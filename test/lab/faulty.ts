@@ -158,9 +158,11 @@ export async function startFaulty(): Promise<Faulty> {
 export const filesOf = (host: PairHost, name: string): string[] =>
   tree(host.file(host.instances), /^(locks|_base)(\/|$)/).filter((line) => line.startsWith(name))
 
-/** Locks that are still there. */
-export const locksOn = (host: PairHost): string[] =>
-  readdirSync(host.file(join(host.instances, 'locks'))).filter((name) => !name.endsWith('guard'))
+/** Locks of an instance, and of bases, that are still there. */
+export const locksOn = (host: PairHost, name: string): string[] =>
+  readdirSync(host.file(join(host.instances, 'locks'))).filter(
+    (lock) => !lock.endsWith('guard') && (lock.startsWith('base.') || lock.includes(name)),
+  )
 
 /** Everything of an instance on both hosts, and where its guest is. Ids of moves and times are left out. */
 export async function stateOf({ a, b }: Pick<Faulty, 'a' | 'b'>, name: string, hasLibvirt: boolean): Promise<unknown> {

@@ -16,7 +16,7 @@ import type { Result } from '../../lib/job/result.ts'
 // Creating, deleting, cleaning, verifying and prefetching at once, for minutes, with a SIGKILL now and then: no overlay
 // is ever without its base, and no image is ever downloaded by two at once. SOAK_SECONDS=600 makes it longer.
 
-const seconds = Number(process.env['SOAK_SECONDS'] ?? 120)
+const seconds = Number(process.env['SOAK_SECONDS'] ?? 60)
 const here = mkdtempSync(join(tmpdir(), 'cowhand-soak-'))
 const instances = join(here, 'instances')
 const binary = join(root, 'build/out/cowhand')

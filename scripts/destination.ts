@@ -38,7 +38,7 @@ export async function answerPhase(
   try {
     steps = dryRun
       ? await planAll(await callsOf(), settings, phase === 'finish')
-      : await runAll(callsOf, locks, await openWorld(settings, tell, signal, { 'lock-wait': 30 }, task))
+      : await runAll(callsOf, locks, await openWorld(settings, tell, signal, { 'lock-wait': 60 }, task))
   } catch (error) {
     throw error instanceof Stopped ? error.cause : error
   }

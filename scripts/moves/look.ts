@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { fileAt, freeSpace, probeOf, sharesBlocks, textAt } from '../../lib/host/files.ts'
+import { fileAt, probeOf, sharesBlocks, textAt } from '../../lib/host/files.ts'
 import { sayTask } from '../../lib/host/instances.ts'
 import { type Moved, movedAt } from '../../lib/host/moves.ts'
 import { travelling } from '../../lib/host/travelling.ts'
@@ -10,6 +10,7 @@ import { misuse, refuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { formatSize } from '../../lib/job/spec.ts'
 import { totals, unmeasured, waysOf } from '../../lib/job/ways.ts'
+import { answerHere, askFor, requireOther } from './answers.ts'
 import type { MoveJob } from './flags.ts'
 
 // What a move follows from: the instance here, what another host answers, and how far an earlier run came.
@@ -284,54 +285,5 @@ async function requireQuiet(kind: string, name: string, directory: string): Prom
       'IN_USE',
       `Cannot ${kind} "${name}": a running guest has its disk open, and no libvirt is configured that could stop it`,
       'set libvirt_uri, or stop the guest first',
-    )
-}
-
-const boot = (): string => (textAt('/proc/sys/kernel/random/boot_id') ?? '').trim()
-
-/** This very host has what it has. */
-function answerHere(offer: Offer, { instances, libvirt_uri: uri }: Settings): Answer {
-  const bases = offer.disks.flatMap(({ base }) => {
-    if (!base) return []
-    const { unsized } = base
-    const short = unsized?.identity ? [{ name: unsized.name, is: 'equal' as const }] : []
-    return [{ name: base.name, is: 'equal' as const, size: base.size }, ...short]
-  })
-  return {
-    version: 1,
-    move: offer.move,
-    host: offer.host,
-    boot: boot(),
-    instances,
-    shared: false,
-    libvirt: uri !== undefined,
-    instance: 'absent',
-    running: false,
-    proven: [],
-    free: freeSpace(instances),
-    bases,
-  }
-}
-
-async function askFor(host: string, offer: Offer, settings: Settings): Promise<Answer> {
-  const { destinationAt } = await import('../../lib/host/destination.ts')
-  const { answer } = await (await destinationAt(host, settings)).ask('look', offer)
-  if (!answer) throw new TypeError(`${host} gave no answer`)
-  return answer
-}
-
-/** @throws {Problem} UNSUPPORTED where the answer is this very host's, or the same files have another path there */
-function requireOther(host: string, offer: Offer, answer: Answer): void {
-  if (answer.host === offer.host && answer.boot === boot())
-    refuse(
-      'UNSUPPORTED',
-      `Cannot ${offer.kind} "${offer.name}" to "${host}": that is this very host`,
-      offer.kind === 'resize' ? 'leave --to out' : 'name another host',
-    )
-  if (answer.shared && answer.instances !== offer.instances)
-    refuse(
-      'UNSUPPORTED',
-      `Cannot move "${offer.name}" to "${host}": both see the same files, there at "${answer.instances}"`,
-      `mount them at "${offer.instances}" there as well`,
     )
 }

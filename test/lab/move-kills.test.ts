@@ -87,8 +87,6 @@ async function assertOld({ name, hasLibvirt, old }: Subject, where: string): Pro
 async function good(words: string[], where: string): Promise<void> {
   const { code, stderr } = await lab.run(words)
   assert.equal(code, 0, `${where}: ${words.join(' ')}: ${stderr}`)
-  const [, name = ''] = words
-  assert.deepEqual([locksOn(lab.a, name), locksOn(lab.b, name)], [[], []], where)
 }
 
 /** Back to where it began. Before anything was begun, or when it was undone already, there is nothing to go back to. */
@@ -96,6 +94,8 @@ async function goBack(its: Subject, where: string): Promise<void> {
   const { code, stderr } = await lab.run(its.revert)
   assert.ok(code === 0 || (code === 3 && /no resize or migration/.test(stderr)), `${where}: ${stderr}`)
   await assertOld(its, where)
+  // A lock of one that was killed is taken over by who needs it next.
+  if (code === 0) assert.deepEqual([locksOn(lab.a, its.name), locksOn(lab.b, its.name)], [[], []], where)
 }
 
 /** The same command again, or revert: in turn, for each takes its time. */
@@ -172,7 +172,8 @@ describe('disks', () => {
       // As soon as something of it is gone, nothing leads back: the other host has the only whole one.
       const isWhole = existsSync(record) && readFileSync(record, 'utf8') === begun
       if (!isWhole) assert.equal((await lab.run(revert)).code, 3, where)
-      await good(confirm, where)
+      // Of one that was sent away nothing is left here then that could tell.
+      if (existsSync(kept)) await good(confirm, where)
       await lab.assertQuiet(where)
       assert.deepEqual([filesOf(lab.a, name), filesOf(lab.b, name)], [[], arrived], where)
     }

@@ -18,11 +18,14 @@ import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { compile } from '../../build/bun.ts'
+import { some } from './some.ts'
 
 // A resize on one host, its confirm and its revert: after a SIGKILL at any moment the same command again ends like an
 // undisturbed run, or revert gives the old state back, byte for byte.
 
 const MiB = 2 ** 20
+/** One of so many moments is cut at, others on the next day. */
+const every = 4
 const here = mkdtempSync(join(tmpdir(), 'cowhand-crash-move-'))
 /** Where nothing tells it to die, it is cowhand like any other. */
 const cowhand = join(here, 'cowhand')
@@ -154,23 +157,32 @@ const copy = { recursive: true, preserveTimestamps: true }
 let old: Record<string, string>
 let bases: Record<string, string>
 
-/** What a command tells of when nothing disturbs it, and what it comes to. */
+/** How many events were told when it is so far. */
+interface Moment {
+  at: number
+  what: string
+}
+
+/** What a command does when nothing disturbs it (before each action, and at the end of all), and what it comes to. */
 async function undisturbed(words: string[]) {
   const { status, stderr } = await run([...words, '--progress', 'json'])
   assert.equal(status, 0, stderr)
-  const told = stderr
+  const moments = stderr
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
     .filter(({ type }) => type === 'action' || type === 'step')
-    .map(({ action, step, status }) => action ?? `${step} ${status}`)
-  return { told, whole: result() }
+    .flatMap(({ type, action, step, status }, index, all): Moment[] =>
+      type === 'action' || index === all.length - 1 ? [{ at: index + 1, what: action ?? `${step} ${status}` }] : [],
+    )
+  return { moments, whole: result() }
 }
 
-async function killed(words: string[], at: number, told: string[], more: Record<string, string> = {}): Promise<string> {
-  const where = `killed at ${at}: ${told[at - 1]}`
-  const { signal, stderr } = await run(words, { KILL_AT: `${at}`, ...more })
-  if (!more['KILL_AFTER']) assert.equal(signal, 'SIGKILL', `${where}: ${stderr}`)
+/** @param after milliseconds */
+async function killed(words: string[], { at, what }: Moment, after = 0): Promise<string> {
+  const where = `killed ${after} ms after it came to ${what}`
+  const { signal, stderr } = await run(words, { KILL_AT: `${at}`, KILL_AFTER: `${after}` })
+  if (after === 0) assert.equal(signal, 'SIGKILL', `${where}: ${stderr}`)
   await assertQuiet()
   return where
 }
@@ -220,11 +232,11 @@ after(() => rmSync(here, { recursive: true, force: true }))
 
 test('resize, killed at every action, ends the same, or goes back', async () => {
   bring('old')
-  const { told, whole } = await undisturbed(resize)
-  assert.ok(told.length > 40, told.join('\n'))
-  for (let at = 1; at <= told.length; at += 1) {
+  const { moments, whole } = await undisturbed(resize)
+  assert.ok(moments.length > 25, JSON.stringify(moments))
+  for (const moment of some(moments, every)) {
     bring('old')
-    const where = await killed(resize, at, told)
+    const where = await killed(resize, moment)
     keep('cut')
     await recovers(resize, whole, where)
     bring('cut')
@@ -239,12 +251,11 @@ for (const [what, pattern] of Object.entries({
 }))
   test(`resize, killed in the middle of ${what}, ends the same, or goes back`, async () => {
     bring('old')
-    const { told, whole } = await undisturbed(resize)
-    const at = told.findIndex((action) => pattern.test(action)) + 1
-    assert.ok(at > 0, told.join('\n'))
-    for (const milliseconds of [5, 15, 30, 60, 120]) {
+    const { moments, whole } = await undisturbed(resize)
+    const moment = moments.find((its) => pattern.test(its.what)) ?? assert.fail(JSON.stringify(moments))
+    for (const milliseconds of [5, 20, 60, 150]) {
       bring('old')
-      const where = await killed(resize, at, told, { KILL_AFTER: `${milliseconds}` })
+      const where = await killed(resize, moment, milliseconds)
       keep('cut')
       await recovers(resize, whole, where)
       bring('cut')
@@ -256,12 +267,12 @@ test('confirm, killed at every action, ends the same, and what it was meant to k
   bring('old')
   await good(resize)
   keep('done')
-  const { told, whole } = await undisturbed(confirm)
-  assert.ok(told.length > 10, told.join('\n'))
-  for (let at = 1; at <= told.length; at += 1) {
+  const { moments, whole } = await undisturbed(confirm)
+  assert.ok(moments.length > 8, JSON.stringify(moments))
+  for (const moment of some(moments, every)) {
     bring('done')
     const before = tree(homes(), bytesOf)
-    const where = await killed(confirm, at, told)
+    const where = await killed(confirm, moment)
     // Who changes his mind gets the old state, or is told that it is too late.
     keep('cut')
     const back = await run(revert)
@@ -280,22 +291,21 @@ test('revert, killed at every action, ends the same', async () => {
   bring('old')
   await good(resize)
   keep('done')
-  const { told } = await undisturbed(revert)
-  assert.ok(told.length > 15, told.join('\n'))
+  const { moments } = await undisturbed(revert)
+  assert.ok(moments.length > 10, JSON.stringify(moments))
   assert.deepEqual(tree(homes(), bytesOf), old)
-  for (let at = 1; at <= told.length; at += 1) {
+  for (const moment of some(moments, every)) {
     bring('done')
-    const where = await killed(revert, at, told)
+    const where = await killed(revert, moment)
     await goesBack(where)
   }
 })
 
 test('Ctrl-C at every action of a resize undoes it', async () => {
   bring('old')
-  const { told, whole } = await undisturbed(resize)
-  for (let at = 1; at <= told.length; at += 1) {
+  const { moments, whole } = await undisturbed(resize)
+  for (const { at, what: where } of some(moments, every)) {
     bring('old')
-    const where = `at ${told[at - 1]}`
     const { status, stderr } = await run(resize, { KILL_AT: `${at}`, KILL_WITH: 'SIGINT' })
     await assertQuiet()
     assertNoLocks()
@@ -309,11 +319,11 @@ test('Ctrl-C at every action of a resize undoes it', async () => {
 
 test('Ctrl-C again while that is undone ends it at once, and revert goes back', async () => {
   bring('old')
-  const { told } = await undisturbed(resize)
-  const at = told.findIndex((action) => action.startsWith('grow-fs')) + 1
+  const { moments } = await undisturbed(resize)
+  const { at, what } = moments.find((its) => its.what.startsWith('grow-fs')) ?? assert.fail(JSON.stringify(moments))
   for (const more of [1, 3, 6, 9]) {
     bring('old')
-    const where = `${more} after ${told[at - 1]}`
+    const where = `${more} after ${what}`
     const { status, stderr } = await run(resize, { KILL_AT: `${at},${at + more}`, KILL_WITH: 'SIGINT' })
     assert.equal(status, 130, `${where}: ${stderr}`)
     await assertQuiet()

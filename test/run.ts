@@ -48,7 +48,7 @@ async function tests(files: string[]): Promise<boolean> {
     ...[`--test-reporter=${seen}`, '--test-reporter-destination=stdout'],
     ...['--test-reporter=tap', `--test-reporter-destination=${record}`],
   ]
-  const { exitCode } = await show`node_modules/.bin/tsx --test --test-concurrency=2 ${reporters} ${files}`
+  const { exitCode } = await show`node_modules/.bin/tsx --test --test-concurrency=3 ${reporters} ${files}`
   const count = (of: string): number => {
     const number = new RegExp(`^# ${of} ([0-9]+)$`, 'm').exec(readFileSync(record, 'utf8'))?.[1]
     return number === undefined ? Number.NaN : Number(number)

@@ -51,16 +51,18 @@ export function growScript(
   const cpu = 60 + size / (16 * MiB)
   // What is written is the file system's own: groups that are new, and what has to make room for their descriptors.
   const written = size / 4 + 256 * MiB
-  const confined = (argv: string[], sandbox: Sandbox): string => {
+  const confined = (argv: string[], sandbox: Sandbox, apart = ''): string => {
     // xfs_repair takes every limit of a file's size from itself, and ends where it may not; it is to write nothing (-n).
     const limits = ulimits(sandbox)
       .filter((limit) => argv[0] !== 'xfs_repair' || !limit.startsWith('-f '))
       .map((limit) => `ulimit ${limit} 2>/dev/null || :; `)
     // Where we are not root, all have our own user, which is called root in this namespace.
-    return `( ${limits.join('')}exec setpriv ${[...becoming(namespaces ? sandbox.user : undefined), '--', ...argv].join(' ')} )`
+    return `( ${limits.join('')}exec ${apart}setpriv ${[...becoming(namespaces ? sandbox.user : undefined), '--', ...argv].join(' ')} )`
   }
   const works = (...argv: string[]) => confined(argv, { user: worker, namespaces, limits: { cpu, output: size } })
-  const shows = confined(daemon(format, hasBase), { user, namespaces, limits: { cpu, output: written } })
+  // The daemon must not be who unmounts XFS: the last process of a namespace does that while it ends, when all are
+  // killed at once, and would wait for its own answers in the kernel, for ever.
+  const shows = confined(daemon(format, hasBase), { user, namespaces, limits: { cpu, output: written } }, 'unshare -m ')
   const owner = namespaces ? worker : 0
   const options = [`fd=${fuseAt},rootmode=100000,user_id=${owner},group_id=${owner}`]
   // The kernel's own loop device has to read it, too.

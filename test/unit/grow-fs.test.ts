@@ -150,9 +150,14 @@ function nothingLeft(): void {
     [],
   )
   assert.equal(programs(), '')
-  assert.ok(!/cowhand|cowhand-grow/.test(readFileSync('/proc/self/mounts', 'latin1')))
-  assert.ok(!tool('losetup', '-a').includes('/tmp/disk'))
+  assert.deepEqual(mountsOfOurs(), mountsBefore)
 }
+/** Mounts and loop devices of growing. What a test that was killed left there is none of ours. */
+const mountsOfOurs = (): string[] =>
+  [readFileSync('/proc/self/mounts', 'latin1'), tool('losetup', '-a')]
+    .flatMap((text) => text.split('\n'))
+    .filter((line) => /cowhand|\/tmp\/disk/.test(line))
+const mountsBefore = mountsOfOurs()
 /** Export daemons of ours, by the names of their descriptors: of another task's they are others. */
 const programs = (): string =>
   readdirSync('/proc')
@@ -355,7 +360,26 @@ const child = (...args: string[]) =>
   })
 const gone = async () => {
   for (let wait = 0; wait < 100 && programs() !== ''; wait++) await sleep(20)
+  // One that waits in the kernel for itself has no words and no descriptors left, and is there for ever.
+  for (let wait = 0; wait < 500 && ending().length > 0; wait++) await sleep(20)
+  assert.deepEqual(ending(), [])
 }
+const ending = (): string[] =>
+  readdirSync('/proc').filter((pid) => {
+    try {
+      return /^\d+ \(qemu-storage-da\) [DZ]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+    } catch {
+      return false
+    }
+  })
+/** The file system that is grown is mounted, in a namespace of its own. */
+const isMounted = (): boolean =>
+  readdirSync('/sys/block')
+    .filter((name) => name.startsWith('loop'))
+    .some((name) => {
+      const file = `/sys/block/${name}/loop/backing_file`
+      return existsSync(file) && readFileSync(file, 'utf8').startsWith('/tmp/disk')
+    })
 
 describe('cowhand is killed while it grows', () => {
   const growing = `${disk}.growing`
@@ -363,10 +387,12 @@ describe('cowhand is killed while it grows', () => {
     ['ext', () => makeExt('ext4'), 256 * MiB],
     ['xfs', () => makeXfs(), 640 * MiB],
   ] as const
+  const begun = (name: string) => () => existsSync(name)
   for (const [kind, make, size] of kinds)
-    for (const [when, name, delays] of [
-      ['the file system', `${growing}.part`, [0, 80, 160]],
-      ['the disk', growing, [0, 20]],
+    for (const [when, name, isAt, delays] of [
+      ['the file system', `${growing}.part`, begun(`${growing}.part`), [0, 80, 160]],
+      ...(kind === 'xfs' ? [['the mount', `${growing}.part`, isMounted, [0, 5, 10, 20, 30, 40]] as const] : []),
+      ['the disk', growing, begun(growing), [0, 20]],
     ] as const)
       test(`${kind}: ${when}`, async () => {
         let caught = 0
@@ -377,7 +403,7 @@ describe('cowhand is killed while it grows', () => {
           await once(grower.stdout, 'data')
           const ended = once(grower, 'exit')
           grower.stdin.write('go')
-          for (let wait = 0; wait < 5000 && !existsSync(name) && grower.exitCode === null; wait++) await sleep(1)
+          for (let wait = 0; wait < 5000 && !isAt() && grower.exitCode === null; wait++) await sleep(1)
           await sleep(delay)
           grower.kill('SIGKILL')
           await ended

@@ -9,7 +9,9 @@ import {
   existsSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   truncateSync,
@@ -19,6 +21,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { root } from '../../build/sh.ts'
 import { flattenOverlay, growDisk, pointOverlay, shiftOverlay } from '../../lib/host/chain.ts'
 import { readQcow2 } from '../../lib/image/qcow2.ts'
@@ -260,7 +263,19 @@ describe('a kill -9', () => {
     const ended = new Promise((resolve) => child.once('close', resolve))
     child.stdout.on('data', (told) => Number(String(told).trim().split('\n').at(-1)) >= share && child.kill('SIGKILL'))
     await ended
+    // Its program dies with it, but not in the same moment.
+    for (let wait = 0; wait < 500 && isOpen(overlay); wait++) await sleep(10)
   }
+  const isOpen = (path: string): boolean =>
+    readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .some((pid) => {
+        try {
+          return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path)
+        } catch {
+          return false
+        }
+      })
   for (const share of [0.3, 0.6, 0.9])
     test(`in the middle of a rebase (${share * 100} %) is mended by doing it again`, async () => {
       const overlay = made(220 * M, '', ['write -P 1 190M 20M'], from)

@@ -30,6 +30,10 @@ const tools: { any: string[]; needs: string[] }[] = [
   { any: ['bzip2'], needs: ['create --image X.bz2', 'image add X.bz2'] },
   { any: ['virsh'], needs: ['create --domain'] },
   { any: ['qemu-system-x86_64'], needs: ['create --domain start'] },
+  ...['qemu-storage-daemon', 'e2fsck', 'resize2fs', 'xfs_repair', 'xfs_growfs'].map((tool) => ({
+    any: [tool],
+    needs: ['resize --grow-fs auto'],
+  })),
   { any: ['rsync'], needs: ['resize --to', 'migrate'] },
   { any: ['ssh'], needs: ['resize --to', 'migrate'] },
 ]

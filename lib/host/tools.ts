@@ -44,11 +44,14 @@ export const missingTool = (tool: string): Problem => {
 /** What makes a program tell its version, where that is not `--version`. */
 export const versionOption: Record<string, string> = {
   bzip2: '--help',
+  e2fsck: '-V',
   genisoimage: '-version',
   mke2fs: '-V',
   'mkfs.vfat': '--help',
   'mkfs.xfs': '-V',
   ssh: '-V',
+  xfs_growfs: '-V',
+  xfs_repair: '-V',
   xorriso: '-version',
 }
 

@@ -19,9 +19,10 @@ import { nameOfContent } from '../job/ways.ts'
 import { requireProgram } from './ask.ts'
 import { type Base, baseAt, proofOf, requireSound } from './bases.ts'
 import { isSameBase } from './compare.ts'
-import { freeSpace, namesIn, ownNamesIn, probeOf, requireSpace, requireWritable, textAt } from './files.ts'
+import { freeSpace, namesIn, ownNamesIn, probeOf, requireSpace, requireWritable } from './files.ts'
+import { bootId } from './holder.ts'
 import { instanceAt } from './instances.ts'
-import { type DomainFacts, domainAt, domainNames } from './libvirt.ts'
+import { type DomainFacts, domainAt, domainNames, hasEnded } from './libvirt.ts'
 import { clearStage, sayMark, stageAt } from './stage.ts'
 
 // What the destination of a resize or migration has, and whether it will have the instance. Nothing is changed: the
@@ -44,7 +45,7 @@ export async function answerTo(
   const arrived = !shared && requirePlace(offer, instances)
   for (const program of shared ? [] : ['qemu-img', 'rsync']) await requireProgram(program)
   const domain = await requireDomain(offer, settings, shared || arrived)
-  const running = domain !== undefined && !['shut off', 'crashed'].includes(domain.state)
+  const running = !hasEnded(domain)
   if (!arrived && !running) await requireGuest(offer, settings, shared)
   const bases: AnsweredBase[] = []
   for (const [base, identity] of shared ? [] : basesIn(offer)) {
@@ -56,7 +57,7 @@ export async function answerTo(
     version: 1,
     move,
     host: hostname(),
-    boot: (textAt('/proc/sys/kernel/random/boot_id') ?? '').trim(),
+    boot: bootId(),
     instances,
     shared,
     libvirt: uri !== undefined,
@@ -219,14 +220,15 @@ async function sourceOf(
   const kind = kindOfBase(name)
   if (kind === 'ephemeral' || kind === 'swap') return { from: 'maker' }
   if (kind !== 'image') return {}
-  // What it becomes has to be known before the guest is switched off: by the image that the source's was made of.
-  if (theirs.digest === undefined) return { why: 'the source cannot tell which image it was made of' }
+  // That it is the source's is proven before the guest is switched off: by the image, or by its content once it is made.
+  const { digest, content } = theirs
+  if (digest === undefined && content === undefined) return { why: 'the source cannot tell which image it was made of' }
   try {
     const { findBaseImage } = await import('../image/store.ts')
     const image = await findBaseImage(name, settings)
     if (!image) return { why: 'the image is not in the store' }
-    const isSame = image.digest === theirs.digest && image.format === theirs.format && image.packing === theirs.packing
-    if (!isSame) return { why: 'the store has another image under its id' }
+    const isSame = image.digest === digest && image.format === theirs.format && image.packing === theirs.packing
+    if (digest !== undefined && !isSame) return { why: 'the store has another image under its id' }
     if (isWeak(image.digest)) return { why: 'only a digest that can be forged vouches for the image in the store' }
     const isLocal = image.source.startsWith('/')
     return { from: 'store', ...(isLocal || image.size === undefined ? {} : { fetch: image.size }) }

@@ -166,10 +166,12 @@ function standingOf(base: OfferedBase, { record }: Pick<Offer, 'record'>, bases:
     return cached(own, at) ?? (shifted && { ...shifted, words, isShifted: true }) ?? sent(own, at)
   }
   const copied = { ...smaller, of: `, of which ${short(base.name)} is a copy with zeros behind it,` }
+  // Where the unsized one is gone, a file system may have been grown in this one: it would differ from its image.
+  const isLikely = is === 'equal' || identity.digest !== undefined
   return (
     cached(copied, at) ??
     cached(own, at) ??
-    stored(copied, at) ??
+    (isLikely ? stored(copied, at) : undefined) ??
     (isHere ? sent(copied, at) : undefined) ??
     sent(own, at)
   )

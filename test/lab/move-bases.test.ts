@@ -297,9 +297,17 @@ const rows: Row[] = [
     sendsBase: true,
   },
   {
+    from: 'legacy sized base',
+    make: legacy(),
+    there: 'only in its store',
+    words: 'migrate vm --to beta --transport ssh',
+    says: /a copy with zeros behind it, comes from the image store there/,
+    stands: /^SHA1$/,
+  },
+  {
     from: 'legacy sized base, of which the unsized one is gone',
     make: legacy({ isSizedOnly: true }),
-    there: 'absent',
+    there: 'only in its store',
     words: 'migrate vm --to beta --transport rsyncd',
     says: /and base [^ ]+_1 /,
     stands: /^SHA1_1$/,

@@ -333,9 +333,10 @@ describe('bases', () => {
       const { is, from, why } = await of(byImage())
       assert.deepEqual([is, from, /was replaced/.test(why ?? '')], ['absent', undefined, true])
     })
-    test('may have it, but of which image the source has its own is not proven', async () => {
+    test('has an image of its name: only the content can tell, once the base is made', async () => {
       keep()
-      assert.equal((await of({ content })).from, undefined)
+      assert.equal((await of({ content })).from, 'store')
+      assert.equal((await of({})).from, undefined)
     })
     test('is out of reach: that is no obstacle', async () => {
       caller.environment = { OS_AUTH_URL: 'http://127.0.0.1:1/v3', OS_TOKEN: 'x', OS_AUTH_TYPE: 'token' }

@@ -29,13 +29,16 @@ type Process = Omit<Identity, 'nonce' | 'task' | 'since'>
 
 let own: (Process & { seesItself: boolean }) | undefined
 
+/** Which start of this machine it is. */
+export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+
 function ownProcess(): Process & { seesItself: boolean } {
   if (own) return own
   const { startTime } = statOf('self')
   own = {
     host: hostname(),
     machine: textOf('/etc/machine-id').trim(),
-    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
+    bootId: bootId(),
     pidNamespace: readlinkSync('/proc/self/ns/pid'),
     pid: process.pid,
     startTime,

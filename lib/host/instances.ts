@@ -76,6 +76,10 @@ export function sayTask(name: string, task: Task): { state: string; remedy: stri
     : { state: `its ${what} is not finished`, remedy: `run that command again, or ${back}` }
 }
 
+/** What a migration that was given up left on a host that could not be reached then, in words. */
+export const sayAbandoned = ({ abandoned }: InstanceRecord): string | undefined =>
+  abandoned && `what came to ${abandoned.host} of a move that was given up may still be there: look there: cowhand list`
+
 /** An instance's disks as they are on the disk now, root first. No process is started. */
 export async function disksOf(instances: string, name: string): Promise<DiskResult[]> {
   const directory = instanceOf(instances, name)

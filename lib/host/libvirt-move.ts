@@ -1,7 +1,7 @@
 import { swtpmOf } from '../job/layout.ts'
 import { refuse } from '../job/problem.ts'
 import { fileDisksOf, foreignDisksIn, pluggedIn, type StateFiles, stateIn } from './domain-move.ts'
-import { answer, type DomainFacts, domainAt } from './libvirt.ts'
+import { answer, type DomainFacts, domainAt, isOff } from './libvirt.ts'
 
 /** A domain that is to go elsewhere, as libvirt has it. */
 export interface DomainToMove {
@@ -28,7 +28,6 @@ export interface Ties {
 
 const isSystem = (uri: string): boolean => /^qemu(\+unix)?:\/\/\/system\b/.test(uri)
 const lines = (text: string): string[] => text.split('\n').flatMap((line) => line.trim() || [])
-const isOn = ({ state }: DomainFacts): boolean => state !== 'shut off'
 
 /**
  * The domain of this name, or undefined where libvirt has none.
@@ -56,7 +55,7 @@ async function tiesOf(uri: string, facts: DomainFacts, xml: string): Promise<Tie
   const [snapshots, checkpoints, running] = await Promise.all([
     ask('snapshot-list', facts.uuid, '--name'),
     ask('checkpoint-list', facts.uuid, '--name'),
-    isOn(facts) ? runningOf(uri, facts.uuid) : undefined,
+    isOff(facts) ? undefined : runningOf(uri, facts.uuid),
   ])
   return { facts, xml, snapshots, checkpoints, live: running?.live, jobs: running?.jobs ?? [] }
 }

@@ -15,6 +15,11 @@ export interface DomainFacts {
   saved?: boolean
 }
 
+/** Nothing of it runs. */
+export const isOff = (domain: DomainFacts | undefined): boolean => !domain || domain.state === 'shut off'
+/** Its guest does nothing any more, though QEMU may still be there to be looked at. */
+export const hasEnded = (domain: DomainFacts | undefined): boolean => isOff(domain) || domain?.state === 'crashed'
+
 export const virsh = (uri: string, ...words: string[]): string[] => ['virsh', '-q', '-c', uri, ...words]
 
 /** Facts in the output of `virsh dominfo`. */

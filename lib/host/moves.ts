@@ -1,6 +1,9 @@
+import { hostname } from 'node:os'
 import type { InstanceRecord, Task } from '../job/instance.ts'
 import { instanceOf, keptOf } from '../job/layout.ts'
+import type { MoveReference } from '../job/move.ts'
 import { refuse } from '../job/problem.ts'
+import type { Settings } from '../job/settings.ts'
 import { ownNamesIn } from './files.ts'
 import { instanceAt } from './instances.ts'
 
@@ -32,4 +35,36 @@ export function movedAt(instances: string, name: string): Moved {
   const isOurs = here?.arrived?.move === task.move && (task.host === undefined || task.shared)
   if (here && !isOurs) return notOurs(`"${aside}" is of an earlier instance of this name`)
   return { here, kept, task, directory: aside }
+}
+
+/** What the other host is asked by what became of a move there. */
+export const referenceTo = (name: string, { here, kept }: Moved, { move, shared = false }: Task): MoveReference => ({
+  name,
+  move,
+  uuid: (kept ?? here)?.uuid ?? '',
+  shared,
+})
+
+/**
+ * On shared storage both hosts see what is in hand, and the one that has begun it leads.
+ * @throws {Problem} UNSUPPORTED
+ */
+export function requireLeads(verb: 'confirm' | 'revert', name: string, { task }: Moved): void {
+  const { shared, source = '' } = task ?? {}
+  if (!shared || source === hostname()) return
+  refuse(
+    'UNSUPPORTED',
+    `Cannot ${verb} "${name}" here: ${source || 'the host that it came from'} has begun its move`,
+    `run it there: cowhand ${verb} ${name}; if that host is lost: cowhand ${verb} ${name} --without-host`,
+  )
+}
+
+/** What arrived on the other host is no longer there. @throws {Problem} as destinationAt */
+export async function isGoneThere(name: string, moved: Moved, host: string, settings: Settings): Promise<boolean> {
+  const { destinationAt } = await import('./destination.ts')
+  const destination = await destinationAt(host, settings)
+  // Before it was seen there, it is enough that the host can be asked.
+  if (moved.task?.phase !== 'done') return false
+  const { state } = await destination.ask('status', referenceTo(name, moved, moved.task))
+  return state?.arrived !== true
 }

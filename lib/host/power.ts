@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Action } from '../job/action.ts'
 import type { Tell } from '../job/events.ts'
 import { fail, refuse } from '../job/problem.ts'
-import { answer, type DomainFacts, domainAt } from './libvirt.ts'
+import { answer, type DomainFacts, domainAt, isOff } from './libvirt.ts'
 
 type Of<K extends Action['do']> = Extract<Action, { do: K }>
 
@@ -44,8 +44,6 @@ async function own({ uri, name, uuid }: Of<'power-off' | 'await'>): Promise<Doma
     )
   return domain
 }
-
-const isOff = (domain: DomainFacts | undefined): boolean => !domain || domain.state === 'shut off'
 
 /**
  * True afterwards: the guest is off. It is asked by its power button (ACPI), for every guest has one; libvirt's own

@@ -14,6 +14,8 @@ export const Task = z.object({
   phase: z.enum(['begun', 'handed-over', 'done', 'reverting', 'confirming']),
   /** Where to; absent: to this very host. */
   host: z.optional(z.string()),
+  /** Which host began it. */
+  source: z.optional(z.string()),
   since: z.string(),
   /** The guest ran when it began, and is to run again, here or there. */
   run: z.boolean(),

@@ -1,11 +1,10 @@
-import { freeSpace, textAt } from '../../lib/host/files.ts'
+import { freeSpace } from '../../lib/host/files.ts'
+import { bootId } from '../../lib/host/holder.ts'
 import type { Answer, Offer } from '../../lib/job/move.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 
 // What is answered to an offer: by another host, or by this very one.
-
-const boot = (): string => (textAt('/proc/sys/kernel/random/boot_id') ?? '').trim()
 
 /** This very host has what it has. */
 export function answerHere(offer: Offer, { instances, libvirt_uri: uri }: Settings): Answer {
@@ -19,7 +18,7 @@ export function answerHere(offer: Offer, { instances, libvirt_uri: uri }: Settin
     version: 1,
     move: offer.move,
     host: offer.host,
-    boot: boot(),
+    boot: bootId(),
     instances,
     shared: false,
     libvirt: uri !== undefined,
@@ -40,7 +39,7 @@ export async function askFor(host: string, offer: Offer, settings: Settings): Pr
 
 /** @throws {Problem} UNSUPPORTED where the answer is this very host's, or the same files have another path there */
 export function requireOther(host: string, offer: Offer, answer: Answer): void {
-  if (answer.host === offer.host && answer.boot === boot())
+  if (answer.host === offer.host && answer.boot === bootId())
     refuse(
       'UNSUPPORTED',
       `Cannot ${offer.kind} "${offer.name}" to "${host}": that is this very host`,

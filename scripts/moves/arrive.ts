@@ -67,7 +67,7 @@ export function prepareCalls(
   const { instances } = settings
   const { name, move, host } = order
   const stage = layout.stageOf(instances, name)
-  const isSent = (base: string) =>
+  const hasCome = (base: string) =>
     fileAt(`${layout.arrivingOf(stage)}/${baseFile(base)}`) ?? fileAt(inBases(settings, base))
   const calls: Call[] = [
     call(stageInstance, {
@@ -93,9 +93,9 @@ export function prepareCalls(
         )
       calls.push(call(cacheBase, { ...fromImage(image), base: path, 'allow-weak-checksum': false }))
     } else if (disk.base?.from === 'maker') calls.push(maker(disk, order, path, disk.base.size))
-    // Before it was sent there is nothing to do about it: then this phase is asked for again.
-    else if (disk.base?.from === 'source' && !isSent(base)) continue
-    else if (disk.base?.from === 'source')
+    else if (disk.base?.from === 'source') {
+      // Before it was sent there is nothing to do about it: then this phase is asked for again.
+      if (!hasCome(base)) continue
       calls.push(
         call(receiveBase, {
           file: `${layout.arrivingOf(stage)}/${baseFile(base)}`,
@@ -105,6 +105,7 @@ export function prepareCalls(
           host,
         }),
       )
+    }
     if (disk.base) calls.push(call(proveBase, { base: path, identity: disk.base.identity }))
     calls.push(call(createOverlay, { disk: `${layout.reservedOf(stage)}/${disk.file}`, base: path, size: disk.size }))
   }
@@ -138,9 +139,7 @@ export function arriveCalls(order: Order, settings: Settings, { isHere, hasArriv
     const was = order.disks.find(({ file }) => file === disk.file)?.virtualSize ?? disk.size
     const grown = [
       call(growDisk, { disk: path, format: disk.format, size: disk.size }),
-      ...(order.growFs && disk.size > was
-        ? [call(growFileSystem, { disk: path, format: disk.format, base: on, 'grow-fs': 'auto' })]
-        : []),
+      ...(order.growFs ? [call(growFileSystem, { disk: path, format: disk.format, base: on, 'grow-fs': 'auto' })] : []),
     ]
     return [
       call(receiveDisk, {

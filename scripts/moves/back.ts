@@ -1,5 +1,5 @@
 import { fileAt } from '../../lib/host/files.ts'
-import { type Moved, movedAt } from '../../lib/host/moves.ts'
+import { type Moved, movedAt, referenceTo } from '../../lib/host/moves.ts'
 import type { Task } from '../../lib/job/instance.ts'
 import * as layout from '../../lib/job/layout.ts'
 import { Problem } from '../../lib/job/problem.ts'
@@ -23,8 +23,8 @@ export function backCalls(
 ): Call[] {
   const { instances } = settings
   const [directory, kept] = [layout.instanceOf(instances, name), layout.keptOf(instances, name)]
-  const { uuid } = moved.kept ?? moved.here ?? { uuid: '' }
-  const isShared = task.shared === true
+  const reference = referenceTo(name, moved, task)
+  const { uuid, shared } = reference
   const abandoned = task.host !== undefined && !isAsked ? { move: task.move, host: task.host } : undefined
   const hasArrived = moved.kept !== undefined && moved.here !== undefined
   // Told before it was changed: of one whose guest was only switched off it is still in force.
@@ -33,18 +33,9 @@ export function backCalls(
     // First: from here on what it has become is no whole any more, and nothing leads on.
     call(recordTask, { directory: moved.directory, 'in-hand': { ...task, phase: 'reverting' } }),
     ...(task.host !== undefined && isAsked
-      ? [
-          call(askDestination, {
-            host: task.host,
-            phase: 'undo',
-            document: { name, move: task.move, uuid, shared: isShared },
-            round: 1,
-          }),
-        ]
+      ? [call(askDestination, { host: task.host, phase: 'undo', document: reference, round: 1 })]
       : []),
-    ...(task.host === undefined || isShared
-      ? leaveCalls({ name, move: task.move, uuid, shared: isShared }, settings, { hasArrived, isHere: true })
-      : []),
+    ...(task.host === undefined || shared ? leaveCalls(reference, settings, { hasArrived, isHere: true }) : []),
     call(restoreInstance, { aside: kept, directory }),
     ...runCalls({ name, directory, uuid, domain: task }, settings, {
       xml: hasDefinition ? `${directory}/definition.xml` : undefined,
@@ -84,8 +75,7 @@ export async function goBackFrom(
     const { ConnectionLost, destinationAt } = await import('../../lib/host/destination.ts')
     try {
       const destination = await destinationAt(task.host, settings)
-      const { uuid = '' } = moved.kept ?? moved.here ?? {}
-      const reference = { name, move: task.move, uuid, shared: task.shared === true }
+      const reference = referenceTo(name, moved, task)
       const ask = () => destination.ask('status', reference)
       const { state } = await ask().catch((error) => {
         if (!(error instanceof ConnectionLost)) throw error

@@ -1,12 +1,13 @@
 import { hostname } from 'node:os'
 import { fileAt, probeOf, sharesBlocks, textAt } from '../../lib/host/files.ts'
 import { sayTask } from '../../lib/host/instances.ts'
+import { hasEnded } from '../../lib/host/libvirt.ts'
 import { type Moved, movedAt } from '../../lib/host/moves.ts'
 import { travelling } from '../../lib/host/travelling.ts'
 import type { Task } from '../../lib/job/instance.ts'
 import * as layout from '../../lib/job/layout.ts'
 import type { Answer, Offer, Order, OrderedDisk } from '../../lib/job/move.ts'
-import { misuse, refuse } from '../../lib/job/problem.ts'
+import { misuse, Problem, refuse } from '../../lib/job/problem.ts'
 import type { Settings } from '../../lib/job/settings.ts'
 import { formatSize } from '../../lib/job/spec.ts'
 import { totals, unmeasured, waysOf } from '../../lib/job/ways.ts'
@@ -54,7 +55,12 @@ export async function lookForMove(
   if ('because' in offered) return offered
   const { to } = job
   const { offer } = offered
-  const ask = () => (to === undefined ? answerHere(offer, settings) : askFor(to, offer, settings))
+  const ask = () => (to === undefined ? answerHere(offer, settings) : askFor(to, offer, settings).catch(orGoBack))
+  const orGoBack = (error: unknown): never => {
+    if (!(error instanceof Problem) || !offered.moved.task) throw error
+    const remedy = `${error.remedy}; or go back: cowhand revert ${job.name}`
+    throw new Problem(error.kind, error.code, error.message, remedy)
+  }
   let answer = await ask()
   // The other host could not tell whether its bases are ours: then both read them.
   if (unmeasured(offer, answer).length > 0) {
@@ -124,8 +130,9 @@ export async function offerOf(
     kind,
     phase: 'begun',
     ...(to === undefined ? {} : { host: to }),
+    source: hostname(),
     since: new Date().toISOString(),
-    run: domain !== undefined && domain.facts.state !== 'shut off' && domain.facts.state !== 'crashed',
+    run: !hasEnded(domain?.facts),
     autostart: domain?.autostart ?? false,
     ...defined(sizes),
   }

@@ -1,10 +1,10 @@
 import * as z from 'zod/mini'
 import { ownNamesIn } from '../../lib/host/files.ts'
-import { movedAt } from '../../lib/host/moves.ts'
+import { isGoneThere, movedAt, requireLeads } from '../../lib/host/moves.ts'
 import type { Task } from '../../lib/job/instance.ts'
 import { instanceLock, instanceOf, keptOf } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
-import { described, withDefault } from '../../lib/job/spec.ts'
+import { withDefault } from '../../lib/job/spec.ts'
 import { call, definePipeline } from '../../lib/job/step.ts'
 import { nameOf } from '../moves/flags.ts'
 import { clearSent } from '../steps/clear-sent.ts'
@@ -25,8 +25,9 @@ export const confirm = definePipeline({
   ],
   job: z.strictObject({
     name: nameOf,
-    'without-host': described(
-      withDefault(z.boolean(), false, ''),
+    'without-host': withDefault(
+      z.boolean(),
+      false,
       'the other host cannot be asked whether it still has the instance; drop it all the same',
     ),
   }),
@@ -34,13 +35,11 @@ export const confirm = definePipeline({
   look: async ({ name, 'without-host': isAlone }, settings) => {
     const moved = movedAt(settings.instances, name)
     const { task } = moved
-    if (task?.phase !== 'done' || task.host === undefined || isAlone) return { ...moved, isGone: false }
+    if (isAlone) return { ...moved, isGone: false }
+    requireLeads('confirm', name, moved)
+    if (task?.phase !== 'done' || task.host === undefined) return { ...moved, isGone: false }
     // What is dropped here is the only other copy: the other host has to have it.
-    const { destinationAt } = await import('../../lib/host/destination.ts')
-    const reference = { name, move: task.move, uuid: moved.kept?.uuid ?? moved.here?.uuid ?? '' }
-    const destination = await destinationAt(task.host, settings)
-    const { state } = await destination.ask('status', { ...reference, shared: task.shared === true })
-    return { ...moved, isGone: state?.arrived !== true }
+    return { ...moved, isGone: await isGoneThere(name, moved, task.host, settings) }
   },
   calls({ name }, { task, here, kept, isGone }, { instances }) {
     if (!task && !kept) {

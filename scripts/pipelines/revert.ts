@@ -1,8 +1,8 @@
 import * as z from 'zod/mini'
-import { movedAt } from '../../lib/host/moves.ts'
+import { isGoneThere, movedAt, requireLeads } from '../../lib/host/moves.ts'
 import { instanceLock } from '../../lib/job/layout.ts'
-import { refuse } from '../../lib/job/problem.ts'
-import { described, withDefault } from '../../lib/job/spec.ts'
+import { Problem, refuse } from '../../lib/job/problem.ts'
+import { withDefault } from '../../lib/job/spec.ts'
 import { definePipeline } from '../../lib/job/step.ts'
 import { backCalls } from '../moves/back.ts'
 import { nameOf } from '../moves/flags.ts'
@@ -17,8 +17,9 @@ export const revert = definePipeline({
   ],
   job: z.strictObject({
     name: nameOf,
-    'without-host': described(
-      withDefault(z.boolean(), false, ''),
+    'without-host': withDefault(
+      z.boolean(),
+      false,
       'the other host cannot be asked, and you have made sure that the guest does not run there',
     ),
   }),
@@ -26,19 +27,20 @@ export const revert = definePipeline({
   locks: ({ name }) => [instanceLock(name)],
   look: async ({ name, 'without-host': isAlone }, settings) => {
     const moved = movedAt(settings.instances, name)
-    // As long as it cannot be asked, everything stays as it is.
     const { task } = moved
-    if (task?.host === undefined || isAlone) return { moved, isGone: false }
-    const { destinationAt } = await import('../../lib/host/destination.ts')
-    const destination = await destinationAt(task.host, settings)
-    if (task.phase !== 'done') return { moved, isGone: false }
-    // Where it went on from there, it may run on a host that nobody here knows of.
-    const uuid = moved.kept?.uuid ?? moved.here?.uuid ?? ''
-    const { state } = await destination.ask('status', { name, move: task.move, uuid, shared: task.shared === true })
-    return { moved, isGone: state?.arrived !== true }
+    if (task?.host === undefined || isAlone) return { moved, isAsked: false }
+    requireLeads('revert', name, moved)
+    try {
+      // Where it went on from there, it may run on a host that nobody here knows of.
+      return { moved, isAsked: true, isGone: await isGoneThere(name, moved, task.host, settings) }
+    } catch (error) {
+      // Else it may run there: as long as the host cannot be asked, everything stays as it is.
+      if (!(error instanceof Problem) || error.code === 'INTERRUPTED' || task.phase !== 'begun') throw error
+      return { moved, isAsked: false, left: `what arrived on ${task.host} stays there: ${error.message}` }
+    }
   },
-  calls(job, { moved, isGone }, settings) {
-    const { name, 'without-host': isAlone } = job
+  warnings: (_, { left }) => (left === undefined ? [] : [left]),
+  calls({ name }, { moved, isAsked, isGone }, settings) {
     const { task } = moved
     if (!task)
       return refuse(
@@ -59,6 +61,6 @@ export const revert = definePipeline({
         `Cannot revert "${name}": ${task.host} has it no more as it came there, so it may have been moved on, and run elsewhere`,
         `if it is nowhere else: cowhand revert ${name} --without-host; if it is: cowhand confirm ${name} --without-host`,
       )
-    return backCalls(name, { moved, task, isAsked: task.host !== undefined && !isAlone }, settings)
+    return backCalls(name, { moved, task, isAsked }, settings)
   },
 })

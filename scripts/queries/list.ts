@@ -1,7 +1,9 @@
 import * as z from 'zod/mini'
 import { oneLine } from '../../lib/cli/printable.ts'
 import { table } from '../../lib/cli/table.ts'
-import { disksOf, instanceNames, knownInstance, sayTask } from '../../lib/host/instances.ts'
+import { namesIn } from '../../lib/host/files.ts'
+import { disksOf, instanceNames, knownInstance, sayAbandoned, sayTask } from '../../lib/host/instances.ts'
+import { arrivesAt, clearStage, sayMark, stageAt } from '../../lib/host/stage.ts'
 import type { Task } from '../../lib/job/instance.ts'
 import { Problem } from '../../lib/job/problem.ts'
 import { defineQuery } from '../../lib/job/query.ts'
@@ -18,6 +20,8 @@ interface Row {
   actualSize?: number
   /** A resize or migration in hand. */
   task?: Task
+  /** What waits for a decision, for people. */
+  notes?: string[]
   problem?: string
 }
 
@@ -32,6 +36,7 @@ async function rowOf(instances: string, name: string): Promise<Row> {
     return {
       ...{ name, image: image.name, root, ephemeral, swap, actualSize },
       ...(task ? { task } : {}),
+      notes: [task && sayInHand(name, task), sayAbandoned(record)].filter((note) => note !== undefined),
       ...(problem === undefined ? {} : { problem }),
     }
   } catch (problem) {
@@ -39,6 +44,25 @@ async function rowOf(instances: string, name: string): Promise<Row> {
     throw problem
   }
 }
+
+function sayInHand(name: string, task: Task): string {
+  const { state, remedy } = sayTask(name, task)
+  return `${state}: ${remedy}`
+}
+
+/** What is on its way here, or was left on the way by a move that was given up. */
+const arriving = (instances: string): string[] =>
+  (namesIn(instances) ?? []).flatMap((home) => {
+    const stage = `${instances}/${home}`
+    if (!home.endsWith('.incoming')) return []
+    try {
+      const mark = stageAt(stage)?.mark
+      return mark ? [`${arrivesAt(home)}: it is arriving ${sayMark(mark)}: ${clearStage(stage, mark.move)}`] : []
+    } catch (problem) {
+      if (problem instanceof Problem) return [problem.message]
+      throw problem
+    }
+  })
 
 export const list = defineQuery({
   name: 'list',
@@ -56,13 +80,13 @@ export const list = defineQuery({
       size(row.actualSize),
     ])
     const problems = rows.flatMap(({ problem }) => problem ?? [])
-    const notes = rows.flatMap(({ name, task }) => {
-      const { state, remedy } = task ? sayTask(name, task) : {}
-      return state === undefined ? [] : [`${name}: ${state}: ${remedy}`]
-    })
+    const notes = [
+      ...rows.flatMap(({ name, notes = [] }) => notes.map((note) => `${name}: ${note}`)),
+      ...arriving(instances),
+    ]
     const text = rows.length > 0 ? [table(['NAME', 'IMAGE', 'ROOT', 'EPHEMERAL', 'SWAP', 'ON DISK'], cells)] : []
     return {
-      data: { instances: rows },
+      data: { instances: rows.map(({ notes: _, ...row }) => row) },
       text: [...text, ...[...notes, ...problems].map(oneLine)].join('\n'),
       ok: problems.length === 0,
     }

@@ -1,7 +1,7 @@
 import * as z from 'zod/mini'
 import { oneLine } from '../../lib/cli/printable.ts'
 import { type Base, baseAt } from '../../lib/host/bases.ts'
-import { disksOf, knownInstance, sayTask } from '../../lib/host/instances.ts'
+import { disksOf, knownInstance, sayAbandoned, sayTask } from '../../lib/host/instances.ts'
 import { instanceOf } from '../../lib/job/layout.ts'
 import { defineQuery } from '../../lib/job/query.ts'
 import type { DiskResult } from '../../lib/job/result.ts'
@@ -26,6 +26,7 @@ export const show = defineQuery({
       ['image id', record.image.id],
       ['uuid', record.uuid],
       ['in hand', task && `${task.state}: ${task.remedy}`],
+      ['left', sayAbandoned(known.record)],
       ['directory', instanceOf(instances, known.home)],
       ['os type', record['os-type']],
       ['memory', record.memory === undefined ? undefined : formatSize(record.memory)],

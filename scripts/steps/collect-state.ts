@@ -2,7 +2,7 @@ import * as z from 'zod/mini'
 import { stateIn } from '../../lib/host/domain-move.ts'
 import { ownNamesIn, requireNoLink, stateAt } from '../../lib/host/files.ts'
 import { instanceAt } from '../../lib/host/instances.ts'
-import { answer, domainAt } from '../../lib/host/libvirt.ts'
+import { answer, domainAt, isOff } from '../../lib/host/libvirt.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { swtpmOf, tpmFiles } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
@@ -43,7 +43,7 @@ export const collectState = defineStep({
     return {
       domain,
       phase: instanceAt(directory)?.task?.phase,
-      state: domain?.uuid === uuid && domain.state === 'shut off' ? await stateOf(uri, name, uuid) : undefined,
+      state: domain?.uuid === uuid && isOff(domain) ? await stateOf(uri, name, uuid) : undefined,
       hasTpm: tpm !== undefined,
       kept: new Map(
         names.flatMap((file) => {

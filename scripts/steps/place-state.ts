@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import * as z from 'zod/mini'
 import { stateIn } from '../../lib/host/domain-move.ts'
 import { ownNamesIn, requireNoLink, stateAt, textAt } from '../../lib/host/files.ts'
-import { domainAt } from '../../lib/host/libvirt.ts'
+import { domainAt, isOff } from '../../lib/host/libvirt.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { swtpmOf, tpmFiles } from '../../lib/job/layout.ts'
 import { refuse } from '../../lib/job/problem.ts'
@@ -60,7 +60,7 @@ export const placeState = defineStep({
         `Cannot place the state of "${name}": libvirt has another one of this name, ${domain.uuid}`,
         `look at it: virsh -c ${uri} dumpxml ${name}`,
       )
-    if (domain && domain.state !== 'shut off')
+    if (domain && !isOff(domain))
       refuse(
         'IN_USE',
         `Cannot place the state of "${name}": its guest is ${domain.state}`,

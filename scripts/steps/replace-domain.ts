@@ -1,7 +1,7 @@
 import * as z from 'zod/mini'
 import { essenceOf } from '../../lib/host/domain-move.ts'
 import { textAt } from '../../lib/host/files.ts'
-import { answer, domainAt, virsh } from '../../lib/host/libvirt.ts'
+import { answer, domainAt, isOff, virsh } from '../../lib/host/libvirt.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { AbsolutePath, described, InstanceName, optional, Uuid } from '../../lib/job/spec.ts'
@@ -44,7 +44,7 @@ export const replaceDomain = defineStep({
         'make it: cowhand step write-domain',
       )
     // Its guest would go on with the disks that it has, and nobody could tell by the definition.
-    if (!isSame && domain && domain.state !== 'shut off')
+    if (!isSame && domain && !isOff(domain))
       refuse(
         'IN_USE',
         `Cannot define domain "${name}" anew: its guest is ${domain.state}`,

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { domainAt } from '../../lib/host/libvirt.ts'
+import { domainAt, isOff } from '../../lib/host/libvirt.ts'
 import type { Action } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { Duration, described, InstanceName, Uuid, withDefault } from '../../lib/job/spec.ts'
@@ -20,7 +20,7 @@ export const shutdownDomain = defineStep({
     }),
   inspect: async ({ uri, name }) => ({ domain: await domainAt(uri, name) }),
   plan({ uri, name, uuid, 'shutdown-timeout': seconds }, { domain }): Action[] {
-    if (!domain || domain.state === 'shut off') return []
+    if (!domain || isOff(domain)) return []
     if (domain.uuid !== uuid)
       refuse(
         'DOMAIN_EXISTS',

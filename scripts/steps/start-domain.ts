@@ -1,6 +1,6 @@
 import * as z from 'zod/mini'
 import { interrupt } from '../../lib/host/interrupt.ts'
-import { domainAt, virsh } from '../../lib/host/libvirt.ts'
+import { domainAt, hasEnded, virsh } from '../../lib/host/libvirt.ts'
 import { letItGo } from '../../lib/host/power.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
@@ -27,8 +27,6 @@ export const startDomain = defineStep({
         'define it: cowhand step define-domain',
       )
     // A guest that is paused, or stopping by itself, was made so by somebody.
-    return domain.state === 'shut off' || domain.state === 'crashed'
-      ? [run(virsh(uri, 'start', domain.uuid), `start domain "${name}"`)]
-      : []
+    return hasEnded(domain) ? [run(virsh(uri, 'start', domain.uuid), `start domain "${name}"`)] : []
   },
 })

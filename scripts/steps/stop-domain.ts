@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { domainAt, virsh } from '../../lib/host/libvirt.ts'
+import { domainAt, isOff, virsh } from '../../lib/host/libvirt.ts'
 import { type Action, run } from '../../lib/job/action.ts'
 import { refuse } from '../../lib/job/problem.ts'
 import { described, InstanceName, Uuid } from '../../lib/job/spec.ts'
@@ -16,7 +16,7 @@ export const stopDomain = defineStep({
     }),
   inspect: ({ uri, name }) => domainAt(uri, name),
   plan({ uri, name, uuid }, domain): Action[] {
-    if (!domain || domain.state === 'shut off') return []
+    if (!domain || isOff(domain)) return []
     if (domain.uuid !== uuid)
       refuse(
         'DOMAIN_EXISTS',

@@ -172,6 +172,9 @@ describe('shared storage', () => {
       steps.findIndex((its) => its.step === step && (its.about ?? '').includes(about) && its.changed)
     assert.ok(at('undefine-domain') >= 0 && at('undefine-domain') < at('ask-destination', 'finish'))
     assert.deepEqual([await stateOn(a, 'auto'), await stateOn(b, 'auto')], ['unknown', 'running'])
+    // Both see what is in hand.
+    for (const verb of ['confirm', 'revert'])
+      await refused(b, `${verb} auto --yes`, 'UNSUPPORTED', /alpha has begun its move; run it there/)
     await done(a, ...words('revert auto --yes'))
     assert.deepEqual([await stateOn(a, 'auto'), await stateOn(b, 'auto')], ['running', 'unknown'])
     assert.match(await a.virsh('dominfo', 'auto'), /^Autostart: +enable$/m)

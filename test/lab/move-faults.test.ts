@@ -186,6 +186,29 @@ describe('the wire', () => {
     await back(guest, 'mended')
   })
 
+  test('is cut for good, and cowhand here was killed: nothing was handed over, so revert needs nobody', async () => {
+    const { running } = await inTransfer(migrate('guest'), 14 * MiB)
+    running.kill('SIGKILL')
+    await running.ended
+    lab.pair.link.down()
+    const tried = await lab.run(migrate('guest'))
+    assert.equal(tried.code, 1, tried.stderr)
+    assert.match(tried.stderr, /Cannot reach "beta".*\n.*; or go back: cowhand revert guest$/m)
+    assert.equal(await a.virsh('domstate', 'guest'), 'shut off')
+    const reverted = await lab.run(revert('guest'))
+    isGood(reverted)
+    assert.match(reverted.stderr, /what arrived on beta stays there: Cannot reach/)
+    assert.equal(await a.virsh('domstate', 'guest'), 'running')
+    lab.pair.link.up()
+    const list = async (host: PairHost) => (await host.run(['cowhand', 'list'])).stdout
+    assert.match(await list(a), /^guest: what came to beta of a move that was given up may still be there/m)
+    assert.match(await list(b), /^guest: it is arriving from alpha since .*cowhand step remove-stage/m)
+    const sent = await again('guest', 'mended')
+    assert.ok(sent < written * 0.7, count(sent))
+    await assertEnd(guest, 'mended')
+    await back(guest, 'mended')
+  })
+
   /** Once it was handed over nobody here can tell whether it runs there. */
   async function unknown(running: Started): Promise<void> {
     const { code, stderr } = await running.ended

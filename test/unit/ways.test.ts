@@ -181,7 +181,7 @@ const rows: Row[] = [
   },
   {
     when: 'the source has the copy only, in which a file system may have been grown: no image is fetched in vain',
-    disk: on({ ...sized, identity: { content: 'content-sha256:aa' }, unsized: { name: sha1, is: 'unknown' } }),
+    disk: on({ ...sized, unsized: { name: sha1, is: 'unknown' } }),
     answer: [is('absent', sha1, { from: 'store' }), is('absent', sized.name)],
     then: ['delta', 20, 309, `${sized.name} source ${sized.name}`],
   },

@@ -27,7 +27,7 @@ export interface Openstack extends Furnished {
   /** Where Glance keeps the bytes of the images, each in a file that is called by its id. */
   store: string
   /** Replace the keys that tokens are made with: none that was issued before is accepted any more. */
-  revokeTokens: () => void
+  revokeTokens: () => Promise<void>
   /** Another Keystone of the same cloud, whose tokens live only so long. @returns its URL */
   keystone: (tokenSeconds: number) => Promise<string>
   /** End everything, and remove it. */
@@ -243,8 +243,10 @@ export async function startOpenstack(): Promise<Openstack> {
     return {
       ...cloud,
       ...{ authUrl, glance, openGlance, stop, store: join(lab, 'glance-store') },
-      revokeTokens: () => {
+      revokeTokens: async () => {
+        await keystone.kill() // it would go on with what it has read
         makeKeys()
+        await keystone.start()
         cloud.forget()
       },
       keystone: async (tokenSeconds) => {

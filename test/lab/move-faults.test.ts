@@ -91,9 +91,16 @@ function kill(host: PairHost, words: RegExp): void {
   )
   process.kill(pid, 'SIGKILL')
 }
+/** On the way back its files have their own name again before that is done. */
 const phaseOf = (name: string): string | undefined => {
-  const record = a.file(inside(a, `${name}_resize`, 'instance.json'))
-  return existsSync(record) ? JSON.parse(readFileSync(record, 'utf8')).task?.phase : undefined
+  for (const home of [`${name}_resize`, name])
+    try {
+      const phase = JSON.parse(readFileSync(a.file(inside(a, home, 'instance.json')), 'utf8')).task?.phase
+      if (phase) return phase
+    } catch {
+      // it is not there, or is just being renamed
+    }
+  return undefined
 }
 
 before(async () => {

@@ -36,10 +36,10 @@ async function addImage(...hosts: PairHost[]): Promise<void> {
   }
 }
 
-/** A guest that is off, with a UEFI. @param nvram where its variables are [libvirt's own place] */
-async function addUefi(host: PairHost, name: string, nvram = ''): Promise<void> {
+/** A guest that is off, with a UEFI. @param nvram where its variables are [libvirt's own place] @param devices XML */
+async function addUefi(host: PairHost, name: string, nvram = '', devices = ''): Promise<void> {
   const os = `<type arch='x86_64' machine='q35'>hvm</type><loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader><nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>${nvram}</nvram>`
-  const xml = `<domain type='qemu'><name>any</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os>${os}</os><features><acpi/></features></domain>`
+  const xml = `<domain type='qemu'><name>any</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os>${os}</os><features><acpi/></features><devices>${devices}</devices></domain>`
   writeFileSync(host.file(`/var/lib/cowhand/${name}.xml`), xml)
   const more = ['--xml', `/var/lib/cowhand/${name}.xml`, '--domain', 'define']
   await done(host, 'create', name, '--image', 'blank', '--root', '64M', ...more)
@@ -112,6 +112,17 @@ describe('two hosts', () => {
     // What was told to go off would be off by now.
     await sleep(5000)
     assert.deepEqual([homes(a, 'off'), await stateOn(a, 'off')], [['off'], 'running'])
+  })
+
+  test('what a TPM remembers goes along, and comes back', async () => {
+    await addUefi(a, 'tpm', '', "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>")
+    const { uuid } = (await done(a, 'show', 'tpm')) as unknown as { uuid: string }
+    const [state, secret] = [`/var/lib/libvirt/swtpm/${uuid}/tpm2/tpm2-00.permall`, randomBytes(6000)]
+    await remember(a, state, secret)
+    await done(a, ...words('migrate tpm --to beta'))
+    assert.deepEqual([await remembered(a, state), await remembered(b, state)], [undefined, secret])
+    await done(a, ...words('revert tpm --yes'))
+    assert.deepEqual([await remembered(a, state), await remembered(b, state)], [secret, undefined])
   })
 
   test("a UEFI's variables stay where they are on the same host, be it another place than libvirt's own", async () => {

@@ -175,6 +175,19 @@ test('bare file systems of the root and the ephemeral disk grow on the way, also
   await done(a, 'delete', 'legacy', '--yes')
 })
 
+test('XFS grows on the way, on a base that nobody else has the same of', async () => {
+  const words = '--image fs --root 64M --ephemeral 320M --ephemeral-format xfs'
+  await done(a, 'create', 'xfs', ...words.split(' '))
+  await done(a, ...'resize xfs --ephemeral 640M --to beta'.split(' '))
+  const { path } = await seen(b, inside(b, 'xfs', 'disk.local'))
+  const ask = (tool: string, ...argv: string[]) => execFileSync(tool, [...argv, path], { encoding: 'utf8' })
+  assert.match(ask('xfs_db', '-r', '-f', '-c', 'sb 0', '-c', 'print dblocks'), /^dblocks = 163840$/m)
+  ask('xfs_repair', '-n', '-f')
+  rmSync(path)
+  await done(a, 'revert', 'xfs', '--yes')
+  await done(a, 'delete', 'xfs', '--yes')
+})
+
 test('an ephemeral disk is made anew, or keeps its instance where it is, as asked', async () => {
   await done(a, 'create', 'local', '--image', 'fs', '--root', '64M', '--ephemeral', '64M')
   await good(a, 'qemu-io', '-f', 'qcow2', '-c', 'write -P 20 40M 1M', inside(a, 'local', 'disk.local'))
